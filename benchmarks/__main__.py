@@ -1,0 +1,53 @@
+"""``python -m benchmarks``: run workloads, write results as JSON, as a table and as pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import harness, report
+from benchmarks.systems import SYSTEMS
+from benchmarks.workloads import WORKLOADS
+
+
+def main() -> int:
+    """Run what the command line asks for; 1 if a run has failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("workloads", nargs="*", help=f"of {', '.join(WORKLOADS)}; all when left out")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--codecs", nargs="+", choices=harness.known_codecs(), default=harness.known_codecs())
+    parser.add_argument("--size", choices=("full", "small"), default="full", help="small: to see that all is right")
+    parser.add_argument("--repeat", type=int, default=3, help="rounds over all systems (curves are drawn once)")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds for one run")
+    parser.add_argument("--scratch", type=Path, help="where the data go: a folder on a disk, not in memory")
+    parser.add_argument("--out", type=Path, default=harness.ROOT / "benchmarks" / "results")
+    options = parser.parse_args()
+    if unknown := set(options.workloads) - set(WORKLOADS):
+        parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
+
+    chosen = options.workloads or list(WORKLOADS)
+    runs = list(harness.plan(chosen, options.systems, options.codecs, options.repeat))
+    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="txstore-bench-") as folder:
+        scratch = Path(folder)
+        results = {
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "size": options.size,
+            "machine": harness.machine(scratch),
+            "runs": harness.run_all(runs, options.size, scratch, options.timeout, lambda line: print(line, flush=True)),
+        }
+    options.out.mkdir(parents=True, exist_ok=True)
+    written = [options.out / "results.json", options.out / "results.md"]
+    written[0].write_text(json.dumps(results, indent=1), encoding="utf-8")
+    written[1].write_text(report.text(results), encoding="utf-8")
+    written += report.pictures(results, options.out)
+    print("\n" + report.text(results))
+    print("written: " + ", ".join(map(str, written)))
+    return int(any(run["status"] == "failed" for run in results["runs"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

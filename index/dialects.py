@@ -1,0 +1,169 @@
+"""What only one database knows: the one place for statements that are not portable.
+
+A dialect opens engines, begins transactions, tells the time, checkpoints and classifies
+errors. Everything else in ``txstore.index`` is plain SQLAlchemy Core.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+
+from txstore.errors import CorruptionError, FormatError, StorageError, TxStoreError
+from txstore.locks import FileLock
+
+#: Beyond this size the write-ahead log is copied back into the database, inside the store's lock.
+WAL_LIMIT_BYTES = 4 << 20
+#: Beyond this size readers are waited for (briefly), so that the log starts over.
+WAL_RESTART_BYTES = 64 << 20
+_PAGE_BYTES = 4096
+
+
+class SQLiteDialect:
+    """SQLite in a local directory: WAL, ``synchronous=FULL``, a file lock of our own before ``BEGIN IMMEDIATE``.
+
+    Parameters
+    ----------
+    path : str
+        The database file.
+    lock_path : str
+        The file of the store's lock. SQLite's own busy handler polls and starves; a blocking file
+        lock hands over at once and in order.
+    read_only : bool
+        Open the file without the right to write.
+    sync : bool
+        False leaves durability to the operating system (``synchronous=OFF`` plus no directory sync).
+    timeout_s : float
+        How long to wait for the lock.
+
+    Notes
+    -----
+    SQLite 3.7.0 to 3.51.2 can lose committed transactions when a checkpoint overlaps a commit that
+    restarts the log. So automatic checkpoints are off, and ours run only while the lock is held.
+    """
+
+    def __init__(self, path: str, lock_path: str, *, read_only: bool, sync: bool, timeout_s: float) -> None:
+        self.path = path
+        self._wal = path + "-wal"
+        self._read_only = read_only
+        self._sync = sync
+        self._timeout_s = timeout_s
+        self.lock = FileLock(lock_path, timeout_s)
+
+    def create_engine(self) -> sa.Engine:
+        """An engine without a pool: :class:`txstore.index.engine.Index` keeps the connections."""
+        if self._read_only and not os.path.exists(self.path):
+            raise StorageError(f"{self.path} is not there")
+        engine = sa.create_engine("sqlite://", creator=self._connect, poolclass=sa.pool.NullPool)
+        sa.event.listen(engine, "begin", self._begin)
+        return engine
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        # A directory that is really read-only has no -shm file to share; the header then decides.
+        connection = sqlite3.connect(
+            uri + ("?mode=ro" if self._read_only else "?mode=rw"),
+            uri=True,
+            timeout=self._timeout_s,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA trusted_schema=OFF")
+        cursor.execute("PRAGMA foreign_keys=OFF")
+        cursor.execute("PRAGMA wal_autocheckpoint=0")
+        cursor.execute("PRAGMA cache_size=-16384")
+        cursor.execute("PRAGMA synchronous=" + ("FULL" if self._sync else "OFF"))
+        cursor.close()
+        return connection
+
+    @staticmethod
+    def _begin(connection: sa.Connection) -> None:
+        writing = connection.get_execution_options().get("txstore_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    @classmethod
+    def initialize(cls, path: str) -> None:
+        """Make an empty database file with the settings that can only be given at its birth."""
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the store's lock: one writer at a time over all processes, in the order of arrival."""
+        with self.lock:
+            yield
+
+    def after_commit(self, connection: sa.Connection) -> None:
+        """Keep the write-ahead log short. Called with the lock held and no transaction open."""
+        try:
+            size = os.stat(self._wal).st_size
+        except FileNotFoundError:
+            return
+        if size < WAL_LIMIT_BYTES:
+            return
+        # A restart waits for readers, so it is tried only when the log has grown far.
+        mode = "PASSIVE" if size < WAL_RESTART_BYTES else "TRUNCATE"
+        raw = connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        if mode == "TRUNCATE":
+            raw.execute("PRAGMA busy_timeout=50")
+        raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        if mode == "TRUNCATE":
+            raw.execute(f"PRAGMA busy_timeout={int(self._timeout_s * 1000)}")
+
+    def shrink(self, connection: sa.Connection, pages: int) -> int:
+        """Give at most `pages` free pages back to the file system; the number of free pages left."""
+        raw = connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        raw.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
+        return int(raw.execute("PRAGMA freelist_count").fetchone()[0])
+
+    def integrity_problems(self, connection: sa.Connection) -> list[str]:
+        """What ``PRAGMA integrity_check`` finds wrong, one string each."""
+        rows = connection.exec_driver_sql("PRAGMA integrity_check(20)").fetchall()
+        return [str(row[0]) for row in rows if row[0] != "ok"]
+
+    def size_bytes(self) -> int:
+        """The bytes of the database and its log on disk."""
+        total = 0
+        for path in (self.path, self._wal):
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(path).st_size
+        return total
+
+    def insert_ignore(self, table: sa.Table) -> Any:
+        """An insert that leaves a row with the same key as it is."""
+        return sqlite_dialect.insert(table).on_conflict_do_nothing()
+
+    def translate(self, error: sa.exc.SQLAlchemyError) -> TxStoreError:
+        """The error of ours that says the same; classified by code, never by text."""
+        original = getattr(error, "orig", None)
+        code = getattr(original, "sqlite_errorcode", None)
+        primary = code & 0xFF if code is not None else None
+        text = str(original if original is not None else error)
+        if primary == sqlite3.SQLITE_CORRUPT:
+            return CorruptionError(f"the index {self.path} is damaged ({text}); run txstore verify", self.path)
+        if primary == sqlite3.SQLITE_NOTADB:
+            return FormatError(f"{self.path} is not an index of txstore ({text})")
+        if primary == sqlite3.SQLITE_BUSY:
+            return StorageError(f"the index {self.path} stayed locked by another program ({text}); try again")
+        return StorageError(f"the index {self.path} failed: {text}")
+
+    def is_duplicate(self, error: sa.exc.SQLAlchemyError) -> bool:
+        """Whether a unique constraint was violated."""
+        code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+        return code in (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE)

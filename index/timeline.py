@@ -1,0 +1,310 @@
+"""What has been read of one branch, kept while it is true.
+
+History is append-only, so what was read at one version often answers for others: a row that hangs at the
+newest version and is older than the asked one was there then as well; a log read up to a version holds the
+log of every earlier one; and the summaries of commits tell which nodes a newer version has not touched.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+
+import sqlalchemy as sa
+
+from txstore.boxes import Box
+from txstore.errors import SnapshotExpiredError
+from txstore.fragment import Fragment, Frame
+from txstore.grid import WHOLE, Grid
+from txstore.index import lookup
+from txstore.index.edits import Change, Touched
+from txstore.index.engine import Head, Index, read_head
+from txstore.index.lookup import AttributeRow, Lineage, NodeRow, ShapeRow
+from txstore.segment import Kind
+from txstore.tables import PartitionTable
+
+#: Partition tables kept in memory for one branch.
+_MAX_TABLES = 4096
+
+
+class Timeline:
+    """One branch of one store, as far as this process has read it.
+
+    Parameters
+    ----------
+    index : Index
+        The index.
+    lineage : Lineage
+        The branch at its newest version.
+    head : Head
+        The head row of the same SQL snapshot.
+
+    Notes
+    -----
+    Safe for threads. Every method takes the version that it answers for; it must not lie above the
+    newest one that :meth:`advance` was given.
+    """
+
+    def __init__(self, index: Index, lineage: Lineage, head: Head) -> None:
+        self._index = index
+        self._lineage = lineage
+        self._lock = threading.RLock()
+        self._upto = lineage.version
+        self._maintenance = head.maintenance
+        self._structure = 0
+        self._changed: dict[tuple[int, Change], int] = {}
+        self._children: dict[tuple[int, str], tuple[int, NodeRow | None]] = {}
+        self._shapes: dict[int, tuple[int, list[ShapeRow]]] = {}
+        self._attributes: dict[int, tuple[int, list[AttributeRow]]] = {}
+        self._tables: OrderedDict[tuple[int, bytes], PartitionTable] = OrderedDict()
+        self._old_tables: OrderedDict[tuple[int, bytes, int], PartitionTable] = OrderedDict()
+        self._partitions: dict[int, tuple[int, list[bytes]]] = {}
+
+    @property
+    def branch(self) -> int:
+        """The branch's id."""
+        return self._lineage.branch
+
+    def at(self, version: int) -> Lineage:
+        """What a reader of that version sees."""
+        return self._lineage.at(version)
+
+    def advance(self, connection: sa.Connection, head: Head, version: int) -> None:
+        """Learn what commits up to `version` have touched, in the SQL snapshot of `head`."""
+        with self._lock:
+            if version > self._upto:
+                seen = self._lineage.at(version)
+                for newer, data in lookup.touched_since(connection, seen, self._upto):
+                    for node, change in Touched.decode(data).nodes.items():
+                        for flag in Change:
+                            if change & flag:
+                                self._changed[node, flag] = newer
+                        if change & Change.STRUCTURE:
+                            self._structure = newer
+                self._upto = version
+            self._maintenance = max(self._maintenance, head.maintenance)
+
+    def _unchanged(self, node: int, flag: Change, since: int) -> bool:
+        return self._changed.get((node, flag), 0) <= since
+
+    # --- nodes ----------------------------------------------------------------------------------
+
+    def child(self, parent: int, name: str, version: int) -> NodeRow | None:
+        """The member of a group with that name, or None."""
+        key = (parent, name)
+        with self._lock:
+            entry = self._children.get(key)
+            if entry is not None:
+                upto, row = entry
+                if (version >= upto and self._structure <= upto) or (row is not None and row.version <= version < upto):
+                    return row
+        with self._index.read() as connection:
+            row = lookup.child(connection, self.at(version), parent, name)
+        with self._lock:
+            if entry is None or version >= entry[0]:
+                self._children[key] = version, row
+        return row
+
+    def children(self, parent: int, version: int) -> list[NodeRow]:
+        """The direct members of a group, by name."""
+        with self._index.read() as connection:
+            rows = lookup.children(connection, self.at(version), parent)
+        self._remember(rows, version)
+        return rows
+
+    def all_nodes(self, version: int) -> list[NodeRow]:
+        """Every node that hangs somewhere, with what hangs below deleted ones; one query."""
+        with self._index.read() as connection:
+            rows = lookup.all_nodes(connection, self.at(version))
+        self._remember(rows, version)
+        return rows
+
+    def load_all(self, version: int) -> None:
+        """Bring the shapes and attributes of all nodes into memory: one query each."""
+        with self._index.read() as connection:
+            seen = self.at(version)
+            shapes = lookup.all_shapes(connection, seen)
+            attributes = lookup.attributes(connection, seen)
+        by_node: dict[int, list[AttributeRow]] = {}
+        for row in attributes:
+            by_node.setdefault(row.node, []).append(row)
+        with self._lock:
+            for node, log in shapes.items():
+                if node not in self._shapes or self._shapes[node][0] <= version:
+                    self._shapes[node] = version, log
+            for node in {*shapes, *by_node}:
+                if node not in self._attributes or self._attributes[node][0] <= version:
+                    self._attributes[node] = version, by_node.get(node, [])
+
+    def _remember(self, rows: list[NodeRow], version: int) -> None:
+        with self._lock:
+            for row in rows:
+                entry = self._children.get((row.parent, row.name))
+                if entry is None or version >= entry[0]:
+                    self._children[row.parent, row.name] = version, row
+
+    # --- shapes and attributes ------------------------------------------------------------------
+
+    def shapes(self, node: int, version: int) -> list[ShapeRow]:
+        """The log of an array's shapes up to a version, oldest first."""
+        with self._lock:
+            entry = self._shapes.get(node)
+            if entry is not None:
+                upto, rows = entry
+                if version >= upto and self._unchanged(node, Change.SHAPE, upto):
+                    return rows
+                if version < upto:
+                    return [row for row in rows if row.version <= version]
+        with self._index.read() as connection:
+            rows = lookup.shapes(connection, self.at(version), node)
+        with self._lock:
+            entry = self._shapes.get(node)
+            if entry is None or version >= entry[0]:
+                self._shapes[node] = version, rows
+        return rows
+
+    def attributes(self, node: int, version: int) -> dict[str, str]:
+        """The attributes of a node as JSON texts."""
+        with self._lock:
+            entry = self._attributes.get(node)
+        rows = None
+        if entry is not None:
+            upto, cached = entry
+            if version >= upto:
+                rows = cached if self._unchanged(node, Change.ATTRIBUTES, upto) else None
+            elif all(row.version <= version for row in cached):
+                rows = cached
+        if rows is None:
+            with self._index.read() as connection:
+                rows = lookup.attributes(connection, self.at(version), node)
+            with self._lock:
+                if entry is None or version >= entry[0]:
+                    self._attributes[node] = version, rows
+        return {row.key: row.value for row in rows if row.value is not None}
+
+    # --- fragments ------------------------------------------------------------------------------
+
+    def table(self, node: int, partition: bytes, grid: Grid, itemsize: int, version: int) -> PartitionTable:
+        """The rows of a partition for a reader of `version`; it may hold newer ones at its end.
+
+        Raises
+        ------
+        SnapshotExpiredError
+            If the version has fallen below the horizon and nothing keeps it.
+        """
+        key = (node, partition)
+        with self._lock:
+            table = self._tables.get(key)
+            if table is not None and table.after <= version:
+                current = table.checked == self._maintenance
+                if version <= table.upto and (current or version < table.upto):
+                    return table
+                if current and self._unchanged(node, Change.CELLS, table.upto):
+                    return table
+            elif table is not None:
+                old = self._old_tables.get((*key, version))
+                if old is not None:
+                    return old
+            return self._load(key, table, grid, itemsize, version)
+
+    def _load(
+        self, key: tuple[int, bytes], table: PartitionTable | None, grid: Grid, itemsize: int, version: int
+    ) -> PartitionTable:
+        node, partition = key
+        ndim = grid.ndim
+        seen = self.at(version)
+        with self._index.read() as connection:
+            head = read_head(connection)
+            require_retained(connection, head, seen)
+            row = None if partition == WHOLE else lookup.base(connection, seen, node, partition)
+            after = -1 if row is None else row.version
+            if table is None or table.after != after:
+                base = None if row is None else _base(row, ndim, itemsize)
+                fresh = PartitionTable(grid, base, None if row is None else row.uuid)
+                start = after
+            else:
+                fresh, start = table, max(table.upto, after)
+            rows = lookup.fragments(connection, seen, node, partition, start)
+            fresh.extend([_fragment(found, ndim, itemsize) for found in rows], version)
+            fresh.checked = max(fresh.checked, head.maintenance)
+            self._maintenance = max(self._maintenance, head.maintenance)
+        if table is not None and table.upto > version and fresh is not table:
+            self._old_tables[(*key, version)] = fresh
+            if len(self._old_tables) > 64:
+                self._old_tables.popitem(last=False)
+        else:
+            self._tables[key] = fresh
+            self._tables.move_to_end(key)
+            if len(self._tables) > _MAX_TABLES:
+                self._tables.popitem(last=False)
+        return fresh
+
+    def log(
+        self, node: int, partitions: list[bytes] | None, ndim: int, itemsize: int, version: int
+    ) -> list[Fragment]:
+        """Every fragment of some partitions (None: of all) and of WHOLE that the index still has, oldest first."""
+        seen = self.at(version)
+        with self._index.read() as connection:
+            keys = lookup.partitions(connection, seen, node) if partitions is None else [*partitions, WHOLE]
+            rows = [row for key in keys for row in lookup.fragments(connection, seen, node, key, -1)]
+        return sorted((_fragment(row, ndim, itemsize) for row in rows), key=lambda fragment: fragment.order)
+
+    def partitions(self, node: int, version: int) -> list[bytes]:
+        """The partitions of an array that hold anything at that version, WHOLE left out."""
+        with self._lock:
+            entry = self._partitions.get(node)
+            if entry is not None and version == entry[0]:
+                return entry[1]
+        with self._index.read() as connection:
+            found = [key for key in lookup.partitions(connection, self.at(version), node) if key != WHOLE]
+        with self._lock:
+            self._partitions[node] = version, found
+        return found
+
+    def require_retained(self, version: int) -> None:
+        """Raise SnapshotExpiredError if expiry has let a version go."""
+        with self._index.read() as connection:
+            require_retained(connection, read_head(connection), self.at(version))
+
+    def forget(self, node: int | None = None) -> None:
+        """Drop what is known of the fragments of an array (None: of all), so that it is read again."""
+        with self._lock:
+            for tables in (self._tables, self._old_tables):
+                for key in [key for key in tables if node is None or key[0] == node]:
+                    del tables[key]  # type: ignore[arg-type]
+
+
+def require_retained(connection: sa.Connection, head: Head, seen: Lineage) -> None:
+    """Refuse to read what expiry has let go.
+
+    Raises
+    ------
+    SnapshotExpiredError
+        If the version lies below the horizon and is no root that retention keeps.
+    """
+    if seen.version >= head.horizon:
+        return
+    commit = lookup.newest_commit(connection, seen)
+    if not lookup.is_root(connection, head.horizon, commit, seen.branch):
+        raise SnapshotExpiredError(
+            f"version {commit} has expired: versions below {head.horizon} are kept only where a tag or a branch "
+            "holds them"
+        )
+
+
+def _fragment(row: lookup.FragmentRow, ndim: int, itemsize: int) -> Fragment:
+    frame = None if row.frame is None else Frame.from_bytes(row.frame, ndim)
+    clip = Box.from_bytes(row.clip, ndim)
+    return Fragment(row.version, row.rank, Kind(row.kind), bool(row.masked), clip, frame, row.directory, itemsize)
+
+
+def _base(row: lookup.BaseRow, ndim: int, itemsize: int) -> Fragment:
+    frame = Frame.from_bytes(row.frame, ndim)
+    clip = Box.from_bytes(row.clip, ndim)
+    return Fragment(row.version, 1 << 31, Kind.SET, False, clip, frame, row.directory, itemsize)
+
+
+def partition_extent(text: str | None) -> tuple[int, ...]:
+    """The extent of a partition, from its JSON text."""
+    return tuple(json.loads(text or "[]"))

@@ -1,0 +1,587 @@
+"""The command line, run in this process and, where it matters, as a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer.main
+from typer.testing import CliRunner, Result
+
+import txstore
+from txstore.cli.app import app
+from txstore.cli.exits import ExitCode
+
+DOCS = Path(__file__).parents[1] / "docs" / "cli.md"
+COMMANDS = "init import ls info dump log diff tag branch compact daemon export expire vacuum verify plot".split()
+TERRAIN = np.add.outer(np.arange(40), np.arange(30)).astype("f4")
+
+
+def run(*args: object, code: int = 0, env: dict[str, str] | None = None) -> Result:
+    """Run a command; anything but the exit code `code` fails, and so does a traceback."""
+    result = CliRunner().invoke(app, [str(arg) for arg in args], env=env)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def refused(*args: object, code: int) -> str:
+    """Run a command that fails; return its message, which must be one line on stderr."""
+    result = run(*args, code=code)
+    assert result.stderr.startswith("txstore: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("txstore: ").strip()
+
+
+def parsed(*args: object, code: int = 0) -> Any:
+    """Run a command with --json; return its one document, which must be strict JSON."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    result = run(*args, "--json", code=code)
+    return json.loads(result.stdout, parse_constant=refuse)
+
+
+def process(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "txstore", *map(str, args)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def survey(tmp_path: Path) -> Iterator[Path]:
+    """A store of four versions: dem (1), a correction of it (2), era5/t2m (3), the same with more hours (4)."""
+    root = tmp_path / "survey"
+    with txstore.open(root) as store:
+        with store.transaction(message="the terrain\n\nas surveyed", author="Ada") as tx:
+            dem = tx.create_array("dem", shape=TERRAIN.shape, dtype="f4", chunks=(16, 16), dimension_names=("y", "x"))
+            dem[...] = TERRAIN
+            dem.attrs["units"] = "m"
+        with store.transaction(message="correct a strip") as tx:
+            tx["dem"][3:7, 10:20] = -1
+        with store.transaction(message="hours") as tx:
+            hours = tx.create_array("era5/t2m", shape=(2, 8, 6), dtype="i2", chunks=(1, 8, 6))
+            hours[...] = np.arange(96).reshape(2, 8, 6)
+        with store.transaction(message="another hour") as tx:
+            tx["era5/t2m"].append(np.full((1, 8, 6), 7, dtype="i2"))
+    yield root
+    with txstore.open(root, mode="r") as store:
+        assert store.verify().ok
+
+
+@pytest.fixture
+def zarr_tree(tmp_path: Path) -> Path:
+    """A Zarr v3 group with one array, dem."""
+    import zarr
+
+    root = tmp_path / "dem.zarr"
+    group = zarr.create_group(root)
+    group.create_array("dem", data=np.tile(TERRAIN, (4, 4)), chunks=(64, 64))
+    return root
+
+
+# -- what all commands share ----------------------------------------------------------------------
+
+
+def options_of(command: str) -> list[str]:
+    """The names of the options of `command`; --help is left out."""
+    group = typer.main.get_command(app)
+    found = group.commands[command].params  # type: ignore[attr-defined]
+    return [name for parameter in found for name in parameter.opts + parameter.secondary_opts if name.startswith("--")]
+
+
+def test_the_commands_are_these() -> None:
+    assert sorted(typer.main.get_command(app).commands) == sorted(COMMANDS)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_and_json(command: str) -> None:
+    text = run(command, "--help").stdout
+    assert f"txstore {command} " in text.partition("Example")[2]
+    assert "--json" in options_of(command)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_option_is_documented(command: str) -> None:
+    section = DOCS.read_text().partition(f"\n### txstore {command}\n")[2].partition("\n### ")[0]
+    assert section, f"docs/cli.md has no section for {command}"
+    assert f"$ txstore {command} " in section, "no example"
+    for option in options_of(command):
+        if option != "--consolidated":  # the default
+            assert option in section, option
+
+
+def test_exit_codes_are_documented() -> None:
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", DOCS.read_text(), re.MULTILINE)}
+    assert documented == set(ExitCode)
+
+
+def test_examples_of_the_documentation_run(zarr_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(zarr_tree.parent)
+    blocks = re.findall(r"^```console\n(.*?)^```", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    commands = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    assert len(commands) > len(COMMANDS)
+    for command in commands:
+        program, *args = shlex.split(command)
+        assert program == "txstore"
+        # The one example that shows a code other than 0.
+        run(*args, code=1 if "--exit-code" in args else 0)
+
+
+def test_json_of_every_command_parses(survey: Path, zarr_tree: Path, tmp_path: Path) -> None:
+    calls: dict[str, list[Sequence[object]]] = {
+        "init": [[tmp_path / "new"]],
+        "import": [[zarr_tree, tmp_path / "imported"]],
+        "ls": [[survey], [survey, "era5"], [survey, "-r"]],
+        "info": [[survey], [survey, "dem"], [survey, "era5"]],
+        "dump": [[survey], [survey, "dem"], [survey, "dem", "-m"], [survey, "era5/t2m", "--sel", "0,1,2"]],
+        "plot": [[survey, "dem"]],
+        "log": [[survey], [survey, "dem", "-n", 1], [survey, "--oneline"]],
+        "diff": [[survey, 1, 2], [survey, 4]],
+        "tag": [[survey], [survey, "t"], [survey, "t", 1, "-f"], [survey, "-d", "t"]],
+        "branch": [[survey], [survey, "b"], [survey, "b", 1, "-f"], [survey, "-d", "b"]],
+        "compact": [[survey, "--dry-run"], [survey]],
+        "daemon": [[survey, "--once"]],
+        "export": [[survey, tmp_path / "out.zarr"]],
+        "expire": [[survey, "--keep-last", 3, "--dry-run"], [survey, "--older-than", "30d"]],
+        "vacuum": [[survey, "--dry-run"], [survey]],
+        "verify": [[survey], [survey, "dem"]],
+    }
+    assert sorted(calls) == sorted(COMMANDS)
+    for command, argument_lists in calls.items():
+        for args in argument_lists:
+            parsed(command, *args)
+
+
+def test_at_is_taken_by_everything_that_reads(survey: Path, tmp_path: Path) -> None:
+    run("tag", survey, "first", 1)
+    assert parsed("ls", survey, "--at", "first")[0]["name"] == "dem"
+    assert len(parsed("ls", survey, "--at", "first")) == 1
+    assert parsed("info", survey, "dem", "--at", 1)["version"] == 1
+    assert parsed("dump", survey, "dem", "--sel", "3, 10", "--at", 1)["values"]["data"] == 13.0
+    assert parsed("dump", survey, "dem", "--sel", "3, 10")["values"]["data"] == -1.0
+    assert parsed("plot", survey, "dem", "--at", "tag:first")["low"] == 0.0
+    assert [commit["version"] for commit in parsed("log", survey, "--at", 2)][:2] == [2, 1]
+    run("export", survey, tmp_path / "first.zarr", "--at", "first")
+    assert (tmp_path / "first.zarr" / "dem").exists()
+    assert not (tmp_path / "first.zarr" / "era5").exists()
+
+
+def test_at_takes_times_of_main_and_of_branches(survey: Path) -> None:
+    times = {commit["version"]: commit["committed_at"] for commit in parsed("log", survey)}
+    assert parsed("info", survey, "--at", times[2])["version"] == 2
+    assert parsed("info", survey, "--at", times[2].replace("+00:00", "Z"))["version"] == 2
+    assert parsed("info", survey, "--at", f"main@{times[1]}")["version"] == 1
+    assert parsed("info", survey, "--at", "main@2")["version"] == 2
+    assert "offset" in refused("info", survey, "--at", "2026-01-01T00:00", code=2)
+
+
+def test_a_name_of_both_a_tag_and_a_branch_is_ambiguous(survey: Path) -> None:
+    run("tag", survey, "both", 1)
+    run("branch", survey, "both", 2)
+    assert "tag:both or branch:both" in refused("ls", survey, "--at", "both", code=2)
+    assert len(parsed("ls", survey, "--at", "tag:both")) == 1
+    assert parsed("dump", survey, "dem", "--sel=3,10", "--at", "branch:both")["values"]["data"] == -1.0
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["ls", "nowhere"], 3),
+        (["ls", "{survey}", "nothing"], 3),
+        (["ls", "{survey}", "--at", "nothing"], 3),
+        (["ls", "{survey}", "--at", "99"], 3),
+        (["tag", "{survey}", "-d", "nothing"], 3),
+        (["import", "nothing.zarr", "{survey}"], 3),
+        (["init", "{survey}"], 4),
+        (["branch", "{survey}", "main"], 4),
+        (["frobnicate"], 2),
+        (["ls"], 2),
+        (["ls", "{survey}", "--nonsense"], 2),
+        (["expire", "{survey}"], 2),
+        (["expire", "{survey}", "--older-than", "soon"], 2),
+        (["dump", "{survey}", "dem", "--sel", "__import__('os')"], 2),
+        (["dump", "{survey}", "dem", "--sel", "0,0,0"], 2),
+        (["dump", "{survey}", "dem", "--sel", "40"], 2),
+        (["dump", "{survey}", "--sel", "0"], 2),
+        (["plot", "{survey}", "era5/t2m"], 2),
+        (["plot", "{survey}", "era5"], 2),
+        (["plot", "{survey}", "dem", "--cmap", "nothing"], 2),
+        (["tag", "{survey}", "-d"], 2),
+        (["tag", "{survey}", "-d", "a", "1"], 2),
+        (["branch", "{survey}", "-f"], 2),
+        (["daemon", "{survey}", "--interval", "often"], 2),
+        (["log", "{survey}", "-n", "-1"], 2),
+    ],
+)
+def test_errors_are_one_line_and_an_exit_code(
+    survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], code: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(*(arg.format(survey=survey) for arg in args), code=code)
+
+
+def test_a_read_does_not_create_a_store(tmp_path: Path) -> None:
+    for command in ("ls", "log", "verify", "vacuum"):
+        run(command, tmp_path / "nothing", code=ExitCode.NOT_FOUND)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_an_expired_version_is_not_found(survey: Path) -> None:
+    run("expire", survey, "--keep-last", 1)
+    refused("dump", survey, "dem", "--at", 1, code=3)
+
+
+def test_control_characters_of_a_message_are_shown_escaped(survey: Path) -> None:
+    with txstore.open(survey) as store, store.transaction(message="\x1b[2Jgone\rforged") as tx:
+        tx["dem"][0, 0] = 5
+    shown = run("log", survey, "-n", 1).stdout
+    assert r"\x1b[2Jgone\rforged" in shown
+    assert "\x1b" not in shown
+
+
+# -- real processes -------------------------------------------------------------------------------
+
+
+def test_the_module_runs_as_a_program(survey: Path) -> None:
+    done = process("ls", survey)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["dem", "era5/"], "")
+    done = process("ls", survey, "nothing")
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert process("--version").stdout.startswith("txstore ")
+    assert process().returncode == 2
+
+
+def test_help_loads_nothing_heavy() -> None:
+    # The package itself is left out: what it imports is its own affair.
+    script = f"""
+import sys, types
+package = types.ModuleType("txstore")
+package.__path__ = [{str(Path(txstore.__file__).parent)!r}]
+sys.modules["txstore"] = package
+import txstore.cli.app
+for name in ("numpy", "sqlalchemy", "matplotlib", "zarr", "numcodecs", "rich.table", "rich.progress"):
+    assert name not in sys.modules, name
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_reader_that_goes_away_ends_a_command_quietly(survey: Path) -> None:
+    with txstore.open(survey) as store, store.transaction() as tx:
+        tx.create_array("big", shape=(200_000,), dtype="i4", chunks=(50_000,))
+    command = [sys.executable, "-m", "txstore", "dump", str(survey), "big"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.readline()
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == ExitCode.PIPE
+
+
+def test_colour_is_for_terminals_and_not_under_no_color(survey: Path) -> None:
+    plain = {"FORCE_COLOR": "", "TTY_COMPATIBLE": "", "COLORTERM": "truecolor", "TERM": "xterm-256color"}
+    assert "\x1b" not in process("plot", survey, "dem", **plain).stdout
+    colored = process("plot", survey, "dem", **{**plain, "FORCE_COLOR": "1", "NO_COLOR": ""}).stdout
+    assert "\x1b[38;2;" in colored
+    assert "▀" in colored
+    shaded = process("plot", survey, "dem", **{**plain, "FORCE_COLOR": "1", "NO_COLOR": "1"}).stdout
+    assert "\x1b[38" not in shaded
+    assert "▓" in shaded
+    ascii_only = process("plot", survey, "dem", **{**plain, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}).stdout
+    assert ascii_only.isascii()
+    assert "@" in ascii_only
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_the_daemon_stops_cleanly(survey: Path, stop: signal.Signals) -> None:
+    command = [sys.executable, "-m", "txstore", "daemon", str(survey), "--interval", "0.1", "--log-format", "json"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        first = child.stderr.readline()
+        json.loads(first)
+        time.sleep(0.3)
+        child.send_signal(stop)
+        rest = child.stderr.read()
+    assert "Traceback" not in rest
+    assert child.returncode == 0
+
+
+# -- in and out -----------------------------------------------------------------------------------
+
+
+def test_init_import_and_export(zarr_tree: Path, tmp_path: Path) -> None:
+    import zarr
+
+    store, out = tmp_path / "store", tmp_path / "out.zarr"
+    run("init", store)
+    run("import", zarr_tree, store, "--path", "terrain")
+    run("tag", store, "v1")
+    for options in ([], ["--zarr-format", "2"], ["--profile", "portable", "--no-consolidated", "-j", "2"]):
+        run("export", store, out, "--at", "v1", "--overwrite", *options)
+        exported = zarr.open_group(out, mode="r")
+        np.testing.assert_array_equal(exported["terrain/dem"], np.tile(TERRAIN, (4, 4)))
+    refused("export", store, out, code=4)
+    run("export", store, tmp_path / "dem.zip", "--path", "terrain/dem")
+    assert (tmp_path / "dem.zip").is_file()
+
+
+# -- data -----------------------------------------------------------------------------------------
+
+
+def test_ls(survey: Path) -> None:
+    assert run("ls", survey).stdout.split() == ["dem", "era5/"]
+    assert run("ls", survey, "-r").stdout.split() == ["dem", "era5/", "era5/t2m"]
+    assert run("ls", survey, "/era5/").stdout.split() == ["t2m"]
+    header, line, _ = run("ls", survey, "-l").stdout.splitlines()
+    assert header.split() == ["NAME", "SHAPE", "DTYPE", "CHUNKS"]
+    assert line.split("  ")[:3] == ["dem", " (40, 30)", "float32"] or "(40, 30)" in line
+
+
+def test_a_piped_table_is_not_cut(survey: Path) -> None:
+    name = "a" * 150
+    with txstore.open(survey) as store, store.transaction() as tx:
+        tx.create_array(name, shape=(1, 2, 3), dtype="f8")
+    assert name in run("ls", survey, "-l").stdout
+
+
+def test_info(survey: Path) -> None:
+    facts = parsed("info", survey, "dem")
+    assert facts["shape"] == [40, 30]
+    assert facts["chunks"] == [16, 16]
+    assert facts["dtype"] == "float32"
+    assert facts["attributes"] == {"units": "m"}
+    assert facts["dimension_names"] == ["y", "x"]
+    assert facts["fragments"] >= 2
+    assert facts["stored_bytes"] > 0
+    assert "float32" in run("info", survey, "dem").stdout
+    facts = parsed("info", survey)
+    assert (facts["arrays"], facts["groups"], facts["version"]) == (2, 1, 4)
+
+
+def test_dump(survey: Path) -> None:
+    lines = run("dump", survey, "dem", "--sel", "2:5:2, 9:12").stdout.splitlines()
+    end = lines.index("}")
+    document = json.loads("\n".join(lines[1 : end + 1]))
+    assert (document["zarr_format"], document["node_type"], document["shape"]) == (3, "array", [40, 30])
+    assert lines[end + 2 :] == ["[2, 9]  11.0, 12.0, 13.0", "[4, 9]  13.0, -1.0, -1.0"]
+    found = parsed("dump", survey)
+    assert sorted(found["metadata"]) == ["", "dem", "era5", "era5/t2m"]
+    assert found["values"] is None
+    assert parsed("dump", survey, "dem", "-m")["values"] is None
+    found = parsed("dump", survey, "dem", "--sel=-1,::-1")["values"]
+    assert found["data"] == TERRAIN[-1, ::-1].tolist()
+
+
+def test_dump_shows_every_dtype_so_that_it_can_be_read_back(tmp_path: Path) -> None:
+    values: dict[str, tuple[Any, str, Any]] = {
+        "bool": (np.array([True]), "True", [True]),
+        "f4": (np.array([0.1], "f4"), "0.1", [float(np.float32(0.1))]),
+        "nan": (np.array([np.nan, -np.inf]), "nan, -inf", ["NaN", "-Infinity"]),
+        "complex": (np.array([1 + 2j]), "(1+2j)", [[1.0, 2.0]]),
+        "time": (np.array(["2026-01-02", "NaT"], "M8[ns]"), "2026-01-02T00:00:00.000000000, NaT", None),
+        "text": (np.array(['a"b']), '"a\\"b"', ['a"b']),
+        "bytes": (np.array([b"ab"]), '"ab"', ["ab"]),
+        "record": (np.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f8")]), "(1, 2.5)", [[1, 2.5]]),
+    }
+    with txstore.open(tmp_path / "s") as store, store.transaction() as tx:
+        for name, (data, _, _) in values.items():
+            tx.create_array(name, shape=data.shape, dtype=data.dtype, data=data)
+    for name, (_, text, data) in values.items():
+        assert run("dump", tmp_path / "s", name).stdout.splitlines()[-1] == f"[0]  {text}"
+        found = parsed("dump", tmp_path / "s", name)["values"]["data"]
+        if data is not None:
+            assert found == data
+
+
+def test_scalars_and_empty_arrays(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    with txstore.open(root) as store, store.transaction() as tx:
+        tx.create_array("scalar", shape=(), dtype="i4")[...] = 42
+        tx.create_array("empty", shape=(0, 3), dtype="f8")
+    assert run("dump", root, "scalar").stdout.splitlines()[-1] == "42"
+    assert "shape (0, 3)" in run("dump", root, "empty").stdout.splitlines()[-1]
+    assert parsed("dump", root, "empty")["values"]["data"] == []
+    assert "no cells" in run("plot", root, "empty").stdout
+    for name in ("scalar", "empty"):
+        run("info", root, name)
+
+
+def test_plot_in_the_terminal(survey: Path) -> None:
+    lines = run("plot", survey, "dem", "--width", 20).stdout.splitlines()
+    assert lines[-1] == "dem[0:40, 0:30] at version 4: -1 to 67"
+    assert max(map(len, lines[:-1])) == 20
+    assert parsed("plot", survey, "era5/t2m", "--sel=-1,:,1:5:2")["selection"] == "[2, 0:8, 1:5:2]"
+    assert "--sel='0,:,:'" in refused("plot", survey, "era5/t2m", code=2)
+
+
+def test_plot_to_a_file(survey: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "out.png"
+    run("plot", survey, "era5/t2m", "--sel=0,:,:", "--at", 3, "--png", file, "--cmap", "magma")
+    assert file.read_bytes().startswith(b"\x89PNG\r\n")
+    refused("plot", survey, "dem", "--png", file, "--cmap", "nothing", code=2)
+    refused("plot", survey, "dem", "--png", tmp_path / "none" / "out.png", code=1)
+
+
+def test_plot_says_what_is_missing(survey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "pip install 'txstore[viz]'" in refused("plot", survey, "dem", "--png", "out.png", code=1)
+
+
+def test_plot_reads_a_big_array_with_a_stride(tmp_path: Path) -> None:
+    with txstore.open(tmp_path / "s") as store, store.transaction() as tx:
+        big = tx.create_array("big", shape=(1 << 22, 1 << 22), dtype="f8", chunks=(4096, 4096))
+        big[: 1 << 10, : 1 << 10] = 1.0
+    found = parsed("plot", tmp_path / "s", "big", "--width", 60)
+    assert found["shape"][1] <= 2 * 60
+    assert found["step"][0] > 10_000
+    assert (found["low"], found["high"]) == (0.0, 1.0)
+
+
+# -- history --------------------------------------------------------------------------------------
+
+
+def test_log(survey: Path) -> None:
+    assert [commit["version"] for commit in parsed("log", survey, "-n", 2)] == [4, 3]
+    assert [commit["version"] for commit in parsed("log", survey, "dem")] == [2, 1]
+    assert parsed("log", survey, "-n", 0) == []
+    first = run("log", survey, "--oneline").stdout.splitlines()[0]
+    assert re.fullmatch(r"4 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z another hour", first)
+    text = run("log", survey, "dem", "--at", 1).stdout
+    assert "version 1\n" in text
+    assert "    as surveyed\n" in text
+    assert re.search(r"^author +Ada$", text, re.MULTILINE)
+
+
+def test_log_of_a_branch(survey: Path) -> None:
+    run("branch", survey, "fix", 2)
+    with txstore.open(survey) as store, store.transaction(branch="fix", message="on the branch") as tx:
+        tx["dem"][0, 0] = 9
+    with txstore.open(survey) as store, store.transaction(message="on main") as tx:
+        tx["dem"][0, 1] = 9
+    messages = [line.split(" ", 2)[2] for line in run("log", survey, "--oneline", "--at", "fix").stdout.splitlines()]
+    assert messages[0] == "on the branch"
+    assert "another hour" not in messages
+    assert "on the branch" not in run("log", survey).stdout
+    assert parsed("dump", survey, "dem", "--sel=0,:2", "--at", "fix")["values"]["data"] == [9.0, 1.0]
+
+
+def test_diff(survey: Path) -> None:
+    assert run("diff", survey, 1, 2).stdout == "~ dem [3:7, 10:20]\n"
+    text = run("diff", survey, 1).stdout
+    assert "+ era5/t2m\n" in text
+    assert run("diff", survey, 1, 1).stdout == ""
+    run("diff", survey, 1, 2, "--exit-code", code=1)
+    run("diff", survey, 1, 1, "--exit-code", code=0)
+    run("diff", survey, 1, 2, "--exit-code", "--path", "era5", code=0)
+    refused("diff", survey, 1, "nothing", "--exit-code", code=3)
+    with txstore.open(survey) as store, store.transaction() as tx:
+        tx["dem"].resize((50, 30))
+        tx["dem"].attrs["title"] = "terrain"
+        tx.move("era5", "era6")
+    text = run("diff", survey, 4).stdout
+    assert "~ dem shape (40, 30) -> (50, 30)\n" in text
+    assert "~ dem attributes title\n" in text
+    assert "> era5 -> era6\n" in text
+
+
+def test_tags_as_in_git(survey: Path) -> None:
+    run("tag", survey, "a")
+    run("tag", survey, "b", 1)
+    assert run("tag", survey).stdout.split() == ["a", "4", "b", "1"]
+    refused("tag", survey, "b", 2, code=4)
+    run("tag", survey, "b", 2, "-f")
+    run("tag", survey, "-d", "a")
+    assert parsed("tag", survey) == {"b": 2}
+
+
+def test_branches_as_in_git(survey: Path) -> None:
+    run("branch", survey, "fix", 1)
+    assert sorted(parsed("branch", survey)) == ["fix", "main"]
+    assert "era5/" not in run("ls", survey, "--at", "fix").stdout
+    refused("branch", survey, "fix", 3, code=4)
+    refused("branch", survey, "fix", "nothing", "-f", code=3)
+    assert "era5/" not in run("ls", survey, "--at", "fix").stdout
+    run("branch", survey, "fix", 3, "-f")
+    assert "era5/" in run("ls", survey, "--at", "fix").stdout
+    run("branch", survey, "-d", "fix")
+    assert sorted(parsed("branch", survey)) == ["main"]
+
+
+# -- maintenance ----------------------------------------------------------------------------------
+
+
+def test_compact_expire_and_vacuum_keep_what_is_read(survey: Path) -> None:
+    before = parsed("dump", survey, "dem")["values"]
+    for command in (["compact"], ["expire", "--keep-last", 1], ["vacuum"], ["daemon", "--once"]):
+        run(command[0], survey, *command[1:], "--dry-run") if command[0] != "daemon" else None
+        run(command[0], survey, *command[1:])
+        assert parsed("dump", survey, "dem")["values"] == before
+
+
+def test_verify_exits_with_5_for_damage(tmp_path: Path) -> None:
+    root = tmp_path / "damaged"
+    data = np.random.default_rng(1).random((600, 600))
+    with txstore.open(root) as store, store.transaction() as tx:
+        tx.create_array("noise", shape=data.shape, dtype="f8", data=data)
+    assert "ok" in run("verify", root).stdout
+    largest = max(
+        (path for path in (root / "segments").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+    )
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    largest.write_bytes(content)
+    assert "problem: " in run("verify", root, code=5).stdout
+    found = parsed("verify", root, code=5)
+    assert not found["ok"]
+    assert found["problems"]
+    refused("dump", root, "noise", code=5)
+
+
+def test_daemon_options_become_a_policy(survey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import txstore.compaction.daemon as room
+
+    seen: list[Any] = []
+
+    class Report:
+        def to_dict(self) -> dict[str, Any]:
+            return {}
+
+    class Recorder:
+        def __init__(self, store: Any, policy: Any, **options: Any) -> None:
+            seen.append((policy, options))
+
+        def run(self, *, once: bool = False) -> Report:
+            seen.append(once)
+            return Report()
+
+    monkeypatch.setattr(room, "Daemon", Recorder)
+    run("daemon", survey, "--once", "--interval", "2m", "--keep-last", 5, "--older-than", "1d", "--rate-limit", 1.5)
+    (policy, _), once = seen
+    assert once
+    assert policy.interval_s == 120
+    assert policy.keep_last == 5
+    assert policy.older_than_s == timedelta(days=1).total_seconds()
+    assert policy.rate_limit_bytes_s == 1_500_000

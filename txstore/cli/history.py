@@ -1,0 +1,143 @@
+"""``log`` and ``diff``: what happened to a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from txstore.cli.exits import ExitCode, complain, exit_code
+from txstore.cli.options import HISTORY, AtOpt, IndexOpt, JsonOpt, PathArg, StoreArg, example
+from txstore.errors import TxStoreError
+
+if TYPE_CHECKING:
+    from txstore.store import Commit, Diff, Store
+
+
+def log(
+    root: StoreArg,
+    path: PathArg = "",
+    at: AtOpt = None,
+    limit: Annotated[int | None, typer.Option("-n", "--limit", min=0, metavar="N", help="The newest N only.")] = None,
+    oneline: Annotated[bool, typer.Option("--oneline", help="A line for each commit.")] = False,
+    index: IndexOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """List commits, newest first: of main, or of what REF names and before."""
+    from txstore.cli import access, output
+
+    with access.opened(root, "r", index) as store:
+        commits = islice(_commits(store, access.node_path(path), at), limit)
+        if as_json:
+            output.emit_json(list(commits))
+            return
+        for number, commit in enumerate(commits):
+            if oneline:
+                title = (commit.message or "").partition("\n")[0]
+                output.say(f"{commit.version} {output.timestamp(commit.committed_at)} {title}".rstrip())
+                continue
+            if number:
+                output.say()
+            _print_commit(commit)
+
+
+def _commits(store: Store, path: str, at: str | None) -> Iterator[Commit]:
+    from txstore.cli import refs
+
+    snap = refs.parse(store, at).snapshot(store)
+    for commit in store.log(branch=snap.branch, path=path or None):
+        # A version older than the head: what came after it on the same branch is not its history.
+        if commit.version <= snap.version:
+            yield commit
+
+
+def _print_commit(commit: Commit) -> None:
+    from txstore.cli import output
+
+    output.say(f"version {commit.version}", style="yellow")
+    facts = {
+        "date": commit.committed_at,
+        "branch": commit.branch,
+        "author": commit.author,
+        "paths": ", ".join(path or "/" for path in commit.paths) or None,
+        "properties": dict(commit.properties) if commit.properties else None,
+    }
+    output.record(facts)
+    if commit.message:
+        output.say("\n" + "\n".join(f"    {line}" for line in commit.message.splitlines()))
+
+
+def diff(
+    root: StoreArg,
+    a: Annotated[str, typer.Argument(metavar="A", help="The older state: a REF, as for --at.", show_default=False)],
+    b: Annotated[
+        str | None, typer.Argument(metavar="B", help="The newer state. Default: the head of main.", show_default=False)
+    ] = None,
+    path: Annotated[str, typer.Option("--path", metavar="PATH", help="Below this array or group only.")] = "",
+    status: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 1 when there are differences, 0 when none.")
+    ] = False,
+    index: IndexOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Show what was written, added, removed, moved and resized between two states."""
+    from txstore.cli import access, output, refs
+
+    try:
+        with access.opened(root, "r", index) as store:
+            old, new = (refs.parse(store, text).snapshot(store) for text in (a, b))
+            found = store.diff(old, new, path=access.node_path(path))
+    except TxStoreError as error:
+        code = exit_code(error)
+        if not (status and code == ExitCode.FAILED):
+            raise
+        complain(str(error))
+        raise typer.Exit(ExitCode.TROUBLE) from None
+    if as_json:
+        output.emit_json(found)
+    else:
+        for line, style in _lines(found):
+            output.say(line, style=style)
+    if status and _differs(found):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _differs(found: Diff) -> bool:
+    return any((found.added, found.removed, found.moved, found.resized, found.attrs, found.boxes))
+
+
+def _lines(found: Diff) -> Iterator[tuple[str, str]]:
+    for path in found.added:
+        yield f"+ {path}", "green"
+    for path in found.removed:
+        yield f"- {path}", "red"
+    for before, after in _pairs(found.moved):
+        yield f"> {before} -> {after}", "cyan"
+    for path, (before, after) in _pairs(found.resized):
+        yield f"~ {path} shape {tuple(before)} -> {tuple(after)}", "yellow"
+    for path, keys in _pairs(found.attrs):
+        yield f"~ {path or '/'} attributes {', '.join(keys)}", "yellow"
+    for path, boxes in _pairs(found.boxes):
+        for box in boxes:
+            yield f"~ {path} {box}", ""
+
+
+def _pairs(value: Mapping[Any, Any] | Any) -> Iterator[tuple[Any, Any]]:
+    yield from value.items() if isinstance(value, Mapping) else value
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(
+        "log", rich_help_panel=HISTORY, epilog=example("txstore log survey -n 5", "txstore log survey dem --oneline")
+    )(log)
+    app.command(
+        "diff",
+        rich_help_panel=HISTORY,
+        epilog=example("txstore diff survey 3 7", "txstore diff survey v1 --path dem --exit-code"),
+    )(diff)
+
+
+__all__ = ["diff", "log", "register"]

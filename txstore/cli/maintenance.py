@@ -1,0 +1,135 @@
+"""``compact``, ``expire``, ``vacuum``, ``verify``: care of a store by hand. The daemon does the first three itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from txstore.cli.exits import ExitCode
+from txstore.cli.options import (
+    MAINTENANCE,
+    DryRunOpt,
+    IndexOpt,
+    JsonOpt,
+    PathArg,
+    StoreArg,
+    ThreadsOpt,
+    example,
+)
+from txstore.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+
+def compact(
+    root: StoreArg,
+    path: PathArg = "",
+    dry_run: DryRunOpt = False,
+    threads: ThreadsOpt = None,
+    index: IndexOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Merge what was written into whole chunks, so that reads touch less. No version reads differently after it."""
+    from txstore.cli import access, output
+    from txstore.cli.workers import pool
+
+    with (
+        access.opened(root, "r+", index) as store,
+        pool(threads) as executor,
+        output.progress("compacting", quiet=as_json) as progress,
+    ):
+        report = store.compact(access.node_path(path), executor=executor, dry_run=dry_run, progress=progress)
+    _finish(report, as_json)
+
+
+def expire(
+    root: StoreArg,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="AGE", help="A duration such as 30d or 12h, or a time.")
+    ] = None,
+    keep_last: Annotated[
+        int | None, typer.Option("--keep-last", min=1, metavar="N", help="Keep the newest N versions.")
+    ] = None,
+    dry_run: DryRunOpt = False,
+    index: IndexOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Give up old versions. What either rule keeps stays, and so do heads, tags and what is being read."""
+    from txstore.cli import access, output, refs
+
+    if older_than is None and keep_last is None:
+        raise InvalidInputError("say what to keep: --older-than AGE, --keep-last N, or both")
+    limit: timedelta | datetime | None = None if older_than is None else refs.age(older_than)
+    with access.opened(root, "r+", index) as store, output.progress("expiring", quiet=as_json):
+        report = store.expire(older_than=limit, keep_last=keep_last, dry_run=dry_run)
+    _finish(report, as_json)
+
+
+def vacuum(root: StoreArg, dry_run: DryRunOpt = False, index: IndexOpt = None, as_json: JsonOpt = False) -> None:
+    """Delete the bytes that no version, tag or branch needs any more."""
+    from txstore.cli import access, output
+
+    with access.opened(root, "r+", index) as store, output.progress("vacuuming", quiet=as_json):
+        report = store.vacuum(dry_run=dry_run)
+    _finish(report, as_json)
+
+
+def verify(
+    root: StoreArg, path: PathArg = "", threads: ThreadsOpt = None, index: IndexOpt = None, as_json: JsonOpt = False
+) -> None:
+    """Read and check every byte and every row of the index; exits with 5 when something is wrong."""
+    from txstore.cli import access, output
+    from txstore.cli.workers import pool
+
+    with (
+        access.opened(root, "r", index) as store,
+        pool(threads) as executor,
+        output.progress("verifying", quiet=as_json) as progress,
+    ):
+        report = store.verify(access.node_path(path), executor=executor, progress=progress)
+    if as_json:
+        output.emit_json(report)
+    else:
+        facts = report.to_dict()
+        problems = facts.pop("problems")
+        output.record(facts)
+        for problem in problems:
+            output.say(f"problem: {_line(problem)}", style="red")
+    if not report.ok:
+        raise typer.Exit(ExitCode.DAMAGED)
+
+
+def _line(problem: Any) -> str:
+    from txstore.cli import output
+
+    if isinstance(problem, dict):
+        return ", ".join(f"{name}: {value}" for name, value in output.plain(problem).items() if value is not None)
+    return str(problem)
+
+
+def _finish(report: Any, as_json: bool) -> None:
+    from txstore.cli import output
+
+    if as_json:
+        output.emit_json(report)
+    else:
+        output.record(report.to_dict())
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(
+        "compact",
+        rich_help_panel=MAINTENANCE,
+        epilog=example("txstore compact survey", "txstore compact survey dem --dry-run --json"),
+    )(compact)
+    app.command(
+        "expire", rich_help_panel=MAINTENANCE, epilog=example("txstore expire survey --older-than 30d --keep-last 100")
+    )(expire)
+    app.command("vacuum", rich_help_panel=MAINTENANCE, epilog=example("txstore vacuum survey --dry-run"))(vacuum)
+    app.command("verify", rich_help_panel=MAINTENANCE, epilog=example("txstore verify survey && echo sound"))(verify)
+
+
+__all__ = ["compact", "expire", "register", "vacuum", "verify"]

@@ -1,0 +1,314 @@
+"""What a store, its snapshots and its transactions share: index, storage, caches, threads, liveness."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import weakref
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from txstore.commits import to_us
+from txstore.errors import InvalidInputError, NotFoundError, ReadOnlyError, StoreClosedError
+from txstore.holder import Holder
+from txstore.index import engine as clock
+from txstore.index import lookup, segments
+from txstore.index.edits import MAIN
+from txstore.index.engine import Head, Index, read_head
+from txstore.index.timeline import Timeline, require_retained
+from txstore.source import TileSource
+from txstore.storage import LocalStorage
+
+_MAX_TIMELINES = 16
+
+
+class Address(NamedTuple):
+    """How to open the same store again, in another process too."""
+
+    root: str
+    index: str | None
+    mode: str
+    config: tuple[tuple[str, Any], ...]
+
+
+class State(NamedTuple):
+    """A version of a branch, resolved.
+
+    Attributes
+    ----------
+    branch : int
+        The branch's id.
+    branch_name : str
+        Its name.
+    commit : int
+        The newest commit that is seen; 0 before the first.
+    version : int
+        The version that rows are compared with: at or above `commit`, with the same state.
+    committed_at : int
+        Of the commit, microseconds; of the store's creation for commit 0.
+    settled : bool
+        False: later commits may still fall before the asked moment.
+    head : int
+        The head of the store when this was resolved.
+    """
+
+    branch: int
+    branch_name: str
+    commit: int
+    version: int
+    committed_at: int
+    settled: bool
+    head: int
+
+
+class Core:
+    """The machinery of one open store.
+
+    Parameters
+    ----------
+    address : Address
+        How it was opened.
+    index : Index
+        The index.
+    storage : LocalStorage
+        The bytes.
+    locks : str
+        The folder of the files by which processes show that they live.
+    read_only : bool
+        Whether writing is refused.
+    cache_bytes : int
+        Decoded tiles to keep in memory.
+    inline_bytes : int
+        Up to this many encoded bytes a transaction keeps its tiles in the index.
+    workers : int
+        Threads that encode and decode.
+
+    Notes
+    -----
+    Safe for threads; after a fork the child makes threads, connections and a liveness file of its own.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        index: Index,
+        storage: LocalStorage,
+        locks: str,
+        *,
+        read_only: bool,
+        cache_bytes: int,
+        inline_bytes: int,
+        workers: int,
+    ) -> None:
+        self.address = address
+        self.index = index
+        self.storage = storage
+        self.locks = locks
+        self.read_only = read_only
+        self.inline_bytes = inline_bytes
+        self.workers = workers
+        self.source = TileSource(index, storage, cache_bytes)
+        self.open_transactions: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.closed = False
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self._pool: ThreadPoolExecutor | None = None
+        self._holder: Holder | None = None
+        self._timelines: dict[int, Timeline] = {}
+        self.known_head = 0
+
+    def check_open(self) -> None:
+        """Raise StoreClosedError after :meth:`close`, and adapt to a fork."""
+        if self.closed:
+            raise StoreClosedError(f"the store {self.address.root} has been closed; open it again")
+        if self._pid != os.getpid():
+            with self._lock:
+                self._pid = os.getpid()
+                self._pool = self._holder = None
+
+    def require_writable(self, what: str) -> None:
+        """Raise ReadOnlyError where the store was opened for reading."""
+        self.check_open()
+        if self.read_only:
+            raise ReadOnlyError(f"the store {self.address.root} was opened read-only; open it with mode='r+' to {what}")
+
+    @property
+    def pool(self) -> Executor:
+        """Threads for encoding and decoding."""
+        self.check_open()
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="txstore")
+            return self._pool
+
+    @property
+    def holder(self) -> Holder:
+        """This process's sign of life; made when it is first needed."""
+        self.check_open()
+        with self._lock:
+            if self._holder is None:
+                self._holder = Holder(self.locks)
+            return self._holder
+
+    # --- segments -------------------------------------------------------------------------------
+
+    def announce(self, segment: bytes) -> None:
+        """Tell the index that this process is about to write a file, so that nobody takes it for garbage."""
+        segments.announce(self.index, self.holder.id, [segment])
+
+    def withdraw(self, uuids: list[bytes]) -> None:
+        """Forget announced segments whose files are gone."""
+        if uuids:
+            segments.withdraw(self.index, uuids)
+
+    # --- states ---------------------------------------------------------------------------------
+
+    def state(
+        self,
+        *,
+        branch: str | None = None,
+        version: int | None = None,
+        as_of: datetime | str | None = None,
+        tag: str | None = None,
+    ) -> tuple[State, Timeline]:
+        """Resolve a reference.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such branch, tag or version.
+        InvalidInputError
+            If the arguments exclude each other, or the time is naive or in the future.
+        SnapshotExpiredError
+            If the version lies below the horizon and nothing keeps it.
+        """
+        self.check_open()
+        _check_reference(branch, version, as_of, tag)
+        with self.index.read() as connection:
+            head = read_head(connection)
+            self.known_head = max(self.known_head, head.head)
+            upto, settled = head.head, True
+            if as_of is not None:
+                moment = to_us(as_of)
+                if moment > max(clock.now_us(), head.head_at):
+                    raise InvalidInputError(f"as_of={as_of} lies in the future")
+                settled = moment <= head.head_at
+                upto = lookup.version_at(connection, moment)
+            branch_id, asked = _resolve(connection, head, branch, version, tag, upto)
+            seen = lookup.lineage(connection, branch_id, asked)
+            commit = lookup.newest_commit(connection, seen)
+            if asked < head.horizon:
+                asked = _last_same(connection, head, branch_id, asked)
+                seen = seen.at(asked)
+                require_retained(connection, head, seen)
+            row = lookup.commit_row(connection, commit) if commit else None
+            name = _branch_name(connection, branch_id)
+            timeline = self._timeline(connection, head, branch_id)
+        committed_at = row.committed_at if row is not None else 0
+        return State(branch_id, name, commit, asked, committed_at, settled, head.head), timeline
+
+    def _timeline(self, connection: sa.Connection, head: Head, branch_id: int) -> Timeline:
+        with self._lock:
+            timeline = self._timelines.get(branch_id)
+            if timeline is None:
+                timeline = Timeline(self.index, lookup.lineage(connection, branch_id, head.head), head)
+                if len(self._timelines) >= _MAX_TIMELINES:
+                    self._timelines.pop(next(iter(self._timelines)))
+                self._timelines[branch_id] = timeline
+            else:
+                timeline.advance(connection, head, head.head)
+            return timeline
+
+    def forget(self) -> None:
+        """Drop every cached row, after maintenance by this process."""
+        with self._lock:
+            for timeline in self._timelines.values():
+                timeline.forget()
+
+    def close(self) -> None:
+        """Give everything back; idempotent."""
+        with self._lock:
+            if self.closed:
+                return
+            own = self._pid == os.getpid()
+            self.closed = True
+            if own and self._pool is not None:
+                self._pool.shutdown(wait=True)
+            if own and self._holder is not None:
+                self._holder.close()
+        self.index.close()
+        self.storage.close()
+        self.source.clear()
+
+
+def _check_reference(branch: str | None, version: int | None, as_of: Any, tag: str | None) -> None:
+    if tag is not None and (version is not None or branch is not None):
+        raise InvalidInputError("a tag names a version of a branch by itself: give tag= alone, or with as_of=")
+    if version is not None and as_of is not None:
+        raise InvalidInputError("give either version= or as_of=, not both")
+    if version is not None and (not isinstance(version, int) or isinstance(version, bool) or version < 0):
+        raise InvalidInputError(f"version={version!r} must be an integer, 0 or more")
+    for what, name in (("branch", branch), ("tag", tag)):
+        if name is not None and not isinstance(name, str):
+            raise InvalidInputError(f"{what}={name!r} must be a str")
+
+
+def _resolve(
+    connection: sa.Connection, head: Head, branch: str | None, version: int | None, tag: str | None, upto: int
+) -> tuple[int, int]:
+    """(branch id, version) of a reference."""
+    if tag is not None:
+        found = lookup.reference(connection, "tag", tag, upto)
+        if found is None:
+            raise NotFoundError(f"there is no tag {tag!r} at version {upto}")
+        return found[1] or MAIN, found[0]
+    if version is not None and version > head.head:
+        raise NotFoundError(f"there is no version {version}; the newest is {head.head}")
+    if version is not None and branch is None:
+        row = lookup.commit_row(connection, version) if version else None
+        return (MAIN if row is None or row.branch is None else row.branch), version
+    if branch is None or branch == "main":
+        return MAIN, upto if version is None else version
+    found = lookup.reference(connection, "branch", branch, upto)
+    if found is None:
+        raise NotFoundError(f"there is no branch {branch!r} at version {upto}")
+    return found[0], upto if version is None else version
+
+
+def _last_same(connection: sa.Connection, head: Head, branch_id: int, version: int) -> int:
+    """The newest version at which a branch still has the state of `version`."""
+    following = lookup.next_commit(connection, branch_id, version)
+    last = head.head if following is None else following - 1
+    row = lookup.branch(connection, branch_id) if branch_id != MAIN else None
+    if row is not None and row.deleted is not None:
+        last = min(last, row.deleted - 1)
+    return max(last, version)
+
+
+def _branch_name(connection: sa.Connection, branch_id: int) -> str:
+    if branch_id == MAIN:
+        return "main"
+    row = lookup.branch(connection, branch_id)
+    assert row is not None
+    return row.name
+
+
+def properties_text(properties: Any) -> str | None:
+    """The JSON text of a commit's properties.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are no mapping of text to what JSON can hold.
+    """
+    if properties is None:
+        return None
+    from txstore.metadata import normalize_attribute
+
+    if not hasattr(properties, "items"):
+        raise InvalidInputError(f"properties must be a mapping, not {type(properties).__name__}")
+    return json.dumps({key: normalize_attribute(key, value) for key, value in properties.items()}, allow_nan=False)

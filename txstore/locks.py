@@ -1,0 +1,209 @@
+"""The store's lock: one writer at a time over all threads and processes, in the order of arrival.
+
+It stands on ``flock``, which the kernel drops with the last descriptor of a process, so that nothing is ever judged
+by age.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+import weakref
+from types import TracebackType
+
+from txstore.descriptors import Descriptor, generation, guard
+from txstore.errors import StorageError
+from txstore.failures import storage_error
+from txstore.waiting import BlockingLock, FairMutex
+
+_TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
+
+# By generation, too: a forked child must not wait for threads that it does not have.
+_mutexes: weakref.WeakValueDictionary[tuple[int, str], FairMutex] = weakref.WeakValueDictionary()
+
+
+class FileLock:
+    """A fair lock between threads and processes, on a file that is made when it is not there.
+
+    Parameters
+    ----------
+    path : str or path
+        The file. A second one, ``path + ".queue"``, is where processes stand in line.
+    timeout_s : float
+        How long :meth:`acquire` waits, in seconds.
+
+    Notes
+    -----
+    Thread safety: any number of threads, and of objects with the same path. The threads of one process are served in
+    the order of arrival. Not re-entrant.
+
+    Process safety: whoever wants the lock must first have the queue's, and keeps that until the lock is its own. So
+    nobody who has just released the lock takes it again before one who waits. Waiting for another process
+    costs a thread; after a time-out that thread stays until the lock comes, and drops it.
+
+    Crash safety: the kernel drops the lock with the process. Forked children do not inherit it: they do not hold what
+    their parent holds, and releasing it there does nothing.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], timeout_s: float = 60.0) -> None:
+        # The real path, so that all objects for one file meet in one thread mutex.
+        self.path = os.path.realpath(path)
+        self.timeout_s = timeout_s
+        self._lock: Descriptor | None = None
+        self._queue: Descriptor | None = None
+        self._mutex = FairMutex()
+        self._mine = False  # held through this object; changed by the mutex's owner only
+        self._generation = -1
+        self._renew()
+
+    def __repr__(self) -> str:
+        return f"FileLock({self.path!r}, timeout_s={self.timeout_s})"
+
+    def _renew(self) -> None:
+        """Take part in this process's life: at first, and in a forked child."""
+        with guard():
+            if self._generation != generation():
+                self._mutex = _mutexes.setdefault((generation(), self.path), FairMutex())
+                self._lock = self._queue = None
+                self._mine = False
+                self._generation = generation()
+
+    @property
+    def held(self) -> bool:
+        """Whether this thread holds it, through this object or another one with the same path."""
+        return self._generation == generation() and self._mutex.owner == threading.get_ident()
+
+    def acquire(self) -> None:
+        """Wait for the lock and take it.
+
+        Raises
+        ------
+        StorageError
+            If it can't be had in time, if this thread holds it already, or if the file can't be opened or locked.
+        """
+        if self._generation != generation():
+            self._renew()
+        mutex = self._mutex
+        me = threading.get_ident()
+        if mutex.owner == me:
+            raise StorageError(f"this thread holds the lock {self.path} already")
+        deadline = time.monotonic() + self.timeout_s
+        try:
+            if not mutex.acquire(self.timeout_s):
+                raise StorageError(
+                    f"waited {self.timeout_s:g} s for the lock {self.path}, which other threads of this process hold; "
+                    "end what they do, or raise the time-out"
+                )
+            self._acquire(deadline)
+            self._mine = True
+        except BaseException as error:
+            # Interrupts included: they may come after the lock has.
+            if mutex.owner == me:
+                self._mine = False
+                with contextlib.suppress(OSError):
+                    if self._lock is not None:
+                        self._lock.unlock()
+                mutex.release()
+            if isinstance(error, OSError) and not isinstance(error, StorageError):
+                raise storage_error(f"lock {self.path}", error) from error
+            raise
+
+    def _acquire(self, deadline: float) -> None:
+        queue, lock = self._queue, self._lock
+        if queue is None:
+            queue = self._queue = Descriptor(self.path + ".queue", os.O_RDWR | os.O_CREAT)
+        if lock is None:
+            lock = self._lock = Descriptor(self.path, os.O_RDWR | os.O_CREAT)
+        try:
+            try:
+                fcntl.flock(queue.number, _TRY)
+            except BlockingIOError:
+                queue = self._queue = self._wait(self.path + ".queue", deadline)
+            try:
+                fcntl.flock(lock.number, _TRY)
+            except BlockingIOError:
+                self._lock = self._wait(self.path, deadline)
+        finally:
+            fcntl.flock(queue.number, fcntl.LOCK_UN)
+
+    def _wait(self, path: str, deadline: float) -> Descriptor:
+        locked = BlockingLock(path).acquire(deadline - time.monotonic())
+        if locked is None:
+            raise StorageError(
+                f"waited {self.timeout_s:g} s for the lock {self.path}{_held_by(self._lock)}"
+                f"{_held_by(self._queue, 'next in line is')}; if one of them hangs, end it: the lock goes with it. "
+                "To delete the file would let two processes write at once"
+            )
+        return locked
+
+    def release(self) -> None:
+        """Give the lock to who waits.
+
+        Raises
+        ------
+        StorageError
+            If this thread does not hold it.
+        """
+        if self._generation != generation():
+            return  # what is held is the parent's
+        mutex = self._mutex
+        if mutex.owner != threading.get_ident() or not self._mine or self._lock is None:
+            raise StorageError(f"this thread does not hold the lock {self.path}")
+        self._mine = False
+        try:
+            fcntl.flock(self._lock.number, fcntl.LOCK_UN)
+        except OSError as error:
+            raise storage_error(f"unlock {self.path}", error) from error
+        finally:
+            mutex.release()
+
+    def __enter__(self) -> FileLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def close(self) -> None:
+        """Give the descriptors back as soon as no thread holds the lock; idempotent. A later acquire opens them again.
+
+        Raises
+        ------
+        StorageError
+            If this thread holds the lock, or another one for longer than the time-out.
+        """
+        if self._generation != generation():
+            return
+        mutex = self._mutex
+        if mutex.owner == threading.get_ident() or not mutex.acquire(self.timeout_s):
+            raise StorageError(f"the lock {self.path} is held and can't be closed")
+        try:
+            for descriptor in (self._lock, self._queue):
+                if descriptor is not None:
+                    descriptor.close()
+            self._lock = self._queue = None
+        finally:
+            mutex.release()
+
+
+def _held_by(lock: Descriptor | None, how: str = "held by") -> str:
+    """Who holds the lock, as Linux tells it; empty where it does not."""
+    if lock is None:
+        return ""
+    try:
+        inode = f":{os.fstat(lock.number).st_ino}"
+        with open("/proc/locks", encoding="ascii", errors="replace") as locks:
+            rows = [line.split() for line in locks]
+    except OSError:
+        return ""
+    # "1: FLOCK ADVISORY WRITE 4711 fe:00:1234 0 EOF"; those that wait have "->" after the number.
+    pids = sorted({row[4] for row in rows if len(row) > 5 and row[1] == "FLOCK" and row[5].endswith(inode)})
+    return f", {how} process {' or '.join(pids)}" if pids else ""
+
+
+__all__ = ["FileLock"]

@@ -1,0 +1,70 @@
+"""Names of arrays and groups: what may be one, now and in every format that they are exported to."""
+
+from __future__ import annotations
+
+from txstore.errors import InvalidInputError
+
+#: UTF-8 bytes of one name: what a file system takes for a directory.
+MAX_NAME_BYTES = 255
+#: UTF-8 bytes of a path: an object store's keys end at 1024, and the key of a chunk is longer than the path.
+MAX_PATH_BYTES = 896
+
+# Keys that mean something in a Zarr hierarchy; some file systems don't tell case.
+_RESERVED = frozenset({"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"})
+
+
+def check_name(path: str) -> tuple[str, ...]:
+    """The names along a path such as ``"era5/t2m"``.
+
+    Parameters
+    ----------
+    path : str
+        Names with ``"/"`` between them, without one at either end.
+
+    Returns
+    -------
+    tuple of str
+        At least one.
+
+    Raises
+    ------
+    InvalidInputError
+        For a name that is empty, consists of dots, starts with ``"__"`` (which Zarr reserves), is a file of Zarr's
+        own, holds a backslash or control characters, can't be written as UTF-8, or is too long.
+
+    Examples
+    --------
+    >>> check_name("era5/t2m")
+    ('era5', 't2m')
+    """
+    if not isinstance(path, str):
+        raise InvalidInputError(f"a name is a string, not {type(path).__name__}")
+    parts = tuple(path.split("/"))
+    for part in parts:
+        fault = _fault(part)
+        if fault:
+            raise InvalidInputError(f"{path!r} can't be the name of an array or group: {fault}")
+    if len(path.encode()) > MAX_PATH_BYTES:
+        raise InvalidInputError(f"{path[:40] + '...'!r} can't be a path: it is longer than {MAX_PATH_BYTES} bytes")
+    return parts
+
+
+def _fault(part: str) -> str | None:
+    if not part:
+        return "a part of it is empty; write names with single slashes between them, none at the ends"
+    if not part.strip("."):
+        return f"{part!r} means a directory, not a name"
+    if part.startswith("__"):
+        return "names that start with '__' are reserved by Zarr"
+    if part.casefold() in _RESERVED:
+        return f"{part!r} is a file of Zarr's own"
+    if any(character == "\\" or character < " " or "\x7f" <= character < "\xa0" for character in part):
+        return "a backslash or control character is in it"
+    try:
+        size = len(part.encode())
+    except UnicodeEncodeError:
+        return "it can't be written as UTF-8"
+    return f"a part of it is longer than {MAX_NAME_BYTES} bytes" if size > MAX_NAME_BYTES else None
+
+
+__all__ = ["MAX_NAME_BYTES", "MAX_PATH_BYTES", "check_name"]

@@ -1,0 +1,536 @@
+"""Reading one array at one version: which fragments make up a chunk, and their cells pasted in order.
+
+The one read rule: the newest base at or below the version, then the fragments since, in order of
+(version, rank), each inside the smallest shape that the array has had since it was written.
+"""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txstore.boxes import Box, full
+from txstore.codecs import TileCodec
+from txstore.errors import CorruptionError
+from txstore.fragment import Fragment
+from txstore.grid import WHOLE, Grid
+from txstore.index.lookup import NodeRow, ShapeRow
+from txstore.index.timeline import Timeline, partition_extent
+from txstore.metadata import ArrayMetadata
+from txstore.segment import Kind, Place
+from txstore.pieces import Selection
+from txstore.source import TileSource
+from txstore.storage import MissingFileError
+from txstore.tables import PartitionTable
+
+_Result = TypeVar("_Result")
+
+#: How many inline segments one wave of a read brings into memory at most.
+_WAVE = 512
+#: Below this many chunks a read stays on the caller's thread.
+_INLINE_CHUNKS = 3
+
+_ACCUMULATE: Final[dict[Kind, np.ufunc]] = {Kind.ADD: np.add, Kind.MIN: np.minimum, Kind.MAX: np.maximum}
+
+#: A fragment and the part of a region (array coordinates) in which it shows.
+Layer = tuple[Fragment, Box]
+
+
+class ChunkState(enum.Enum):
+    """A chunk whose stored bytes are not simply those of a Zarr chunk."""
+
+    DIRTY = "dirty"
+
+
+DIRTY: Final = ChunkState.DIRTY
+
+
+class Overlay:
+    """What a transaction has staged on one array: newer than everything stored.
+
+    Parameters
+    ----------
+    table : PartitionTable
+        The staged fragments of the whole array.
+    shapes : list of ShapeRow
+        The staged steps of the shape, with the version of staged rows.
+    """
+
+    __slots__ = ("shapes", "table")
+
+    def __init__(self, table: PartitionTable, shapes: list[ShapeRow]) -> None:
+        self.table = table
+        self.shapes = shapes
+
+
+class ArrayView:
+    """One array at one version; immutable but for what is loaded when it is first needed.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        The branch that is read.
+    version : int
+        The version that is read.
+    row : NodeRow
+        The array's node.
+    path : str
+        Where it hangs, for messages.
+    source : TileSource
+        Where tiles come from.
+    pool : Executor or None
+        Decodes tiles of larger reads.
+    overlay : Overlay, optional
+        What the reading transaction has staged itself.
+
+    Notes
+    -----
+    Safe for threads.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        version: int,
+        row: NodeRow,
+        path: str,
+        source: TileSource,
+        pool: Executor | None,
+        overlay: Overlay | None = None,
+    ) -> None:
+        assert row.metadata is not None
+        self.timeline = timeline
+        self.version = version
+        self.node = row.id
+        self.path = path
+        self.meta = ArrayMetadata.from_stored(row.metadata)
+        self.grid = Grid(self.meta.chunks, self.meta.shards, partition_extent(row.partition))
+        self.source = source
+        self.codec = TileCodec.of(self.meta)
+        self._pool = pool
+        self._overlay = overlay
+        rows = timeline.shapes(row.id, version) if row.id >= 0 else []
+        self._rows = [*rows, *overlay.shapes] if overlay is not None else rows
+        self.shape: tuple[int, ...] = self._rows[-1].shape
+        self._limits = _limits(self._rows)
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """The attributes as JSON texts."""
+        return self.timeline.attributes(self.node, self.version)
+
+    # --- planning -------------------------------------------------------------------------------
+
+    def _limit(self, order: tuple[int, int]) -> Box | None:
+        """The smallest shape since (version, rank) as a box; None when nothing was cut since."""
+        if self._limits is None:
+            return None
+        orders, boxes = self._limits
+        position = bisect_right(orders, order)
+        return boxes[position] if position < len(boxes) else None
+
+    def _tables(self, partition: bytes) -> tuple[PartitionTable | None, PartitionTable | None]:
+        if self.node < 0:
+            return None, None
+        itemsize = self.meta.dtype.itemsize
+        table = self.timeline.table(self.node, partition, self.grid, itemsize, self.version)
+        whole = self.timeline.table(self.node, WHOLE, self.grid, itemsize, self.version)
+        return table, whole
+
+    def layers(self, chunk: tuple[int, ...], region: Box) -> tuple[list[Layer], bool]:
+        """What makes up a region of one chunk.
+
+        Parameters
+        ----------
+        chunk : tuple of int, shape (ndim,)
+            The chunk's grid coordinates.
+        region : Box
+            A part of it, within the array's shape.
+
+        Returns
+        -------
+        layers : list of (Fragment, Box)
+            Oldest first, each with the part of the region in which it shows; nothing below what covers
+            the region.
+        covered : bool
+            Whether the first layer covers the region; if not, fill lies below.
+        """
+        found: list[Fragment] = []
+        base: Fragment | None = None
+        table, whole = self._tables(self.grid.partition_of(chunk))
+        if table is not None:
+            found = table.of_chunk(chunk, table.upto_version(self.version))
+            base = table.base
+            if whole is not None and len(whole):
+                wide = whole.of_chunk(chunk, whole.upto_version(self.version))
+                wide = [fragment for fragment in wide if fragment.version > table.after]
+                if wide:
+                    found = sorted([*found, *wide], key=lambda fragment: fragment.order)
+        if self._overlay is not None:
+            staged = self._overlay.table
+            found = [*found, *staged.of_chunk(chunk, len(staged))]
+        layers: list[Layer] = []
+        for fragment in reversed(found):
+            box = self._shown(fragment, region)
+            if box is None:
+                continue
+            layers.append((fragment, box))
+            if fragment.kind <= Kind.FILL and not fragment.masked and box == region:
+                layers.reverse()
+                return layers, True
+        covered = False
+        if base is not None:
+            box = self._shown(base, region)
+            if box is not None:
+                layers.append((base, box))
+                covered = box == region
+        layers.reverse()
+        return layers, covered
+
+    def _shown(self, fragment: Fragment, region: Box) -> Box | None:
+        box = fragment.clip.intersect(region)
+        if box is None or self._limits is None:
+            return box
+        limit = self._limit(fragment.order)
+        return box if limit is None else box.intersect(limit)
+
+    def prepare(self, box: Box) -> None:
+        """Load the index rows of all partitions that a box touches."""
+        for partition, _ in self.grid.partitions_in(box):
+            self._tables(partition)
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def read_box(self, box: Box, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The cells of a box.
+
+        Parameters
+        ----------
+        box : Box
+            Half-open, within the array's shape.
+        out : ndarray, optional
+            Where to put them: shape ``box.shape``, the array's dtype.
+
+        Raises
+        ------
+        CorruptionError
+            If stored bytes do not match their checksum, or are gone.
+        SnapshotExpiredError
+            If the version has expired meanwhile.
+        """
+        if out is None:
+            out = np.empty(box.shape, self.meta.dtype)
+        target = out
+        if 0 in box.shape:
+            return target
+        chunks = list(self.grid.chunks_in(box))
+
+        def paste(chunk: tuple[int, ...], region: Box) -> None:
+            self._compose(chunk, region, _part(target, region, box.lo))
+
+        self._retrying(lambda: self._each(chunks, paste))
+        return target
+
+    def read(self, selection: Selection, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The cells of a selection, in the shape of its work array (see :mod:`txstore.selection`)."""
+        if selection.box is not None:
+            return self.read_box(selection.box, out)
+        if out is None:
+            out = np.empty(selection.work_shape, self.meta.dtype)
+        work = out
+        chunks = list(selection.chunks(self.grid))
+
+        def paste(chunk: tuple[int, ...], _: Box) -> None:
+            piece = selection.pieces(self.grid.chunk_box(chunk))
+            if piece is None:
+                return
+            cells = np.empty(piece.box.shape, self.meta.dtype)
+            self._compose(chunk, piece.box, cells)
+            work[piece.outer] = cells if piece.inner is None else cells[piece.inner]
+
+        self._retrying(lambda: self._each(chunks, paste))
+        return work
+
+    def read_chunk(self, chunk: tuple[int, ...]) -> NDArray[Any]:
+        """A whole chunk as Zarr stores it: fill outside the shape."""
+        whole = self.grid.chunk_box(chunk)
+        out = np.empty(whole.shape, self.meta.dtype)
+        region = whole.intersect(full(self.shape))
+        if region != whole:
+            out[...] = self.meta.fill_value
+        if region is not None:
+            self.read_box(region, _part(out, region, whole.lo))
+        return out
+
+    def _each(self, chunks: Sequence[tuple[tuple[int, ...], Box]], work: Callable[[tuple[int, ...], Box], None]) -> None:
+        for wave in self._waves(chunks):
+            if self._pool is None or len(wave) <= _INLINE_CHUNKS:
+                for chunk, region in wave:
+                    work(chunk, region)
+            else:
+                for _ in self._pool.map(lambda item: work(*item), wave):
+                    pass
+
+    def _waves(self, chunks: Sequence[tuple[tuple[int, ...], Box]]) -> Iterator[Sequence[tuple[tuple[int, ...], Box]]]:
+        """Cut a read so that the inline segments of each part fit into memory, and fetch those together."""
+        wave: list[tuple[tuple[int, ...], Box]] = []
+        wanted: set[bytes] = set()
+        for chunk, region in chunks:
+            layers, _ = self.layers(chunk, region)
+            for fragment, _ in layers:
+                for segment, inline in fragment.directory(self.grid.chunks).segments():
+                    if inline:
+                        wanted.add(segment)
+            wave.append((chunk, region))
+            if len(wanted) >= _WAVE:
+                self.source.prefetch(wanted)
+                yield wave
+                wave, wanted = [], set()
+        if wanted:
+            self.source.prefetch(wanted)
+        if wave:
+            yield wave
+
+    def _retrying(self, work: Callable[[], _Result]) -> _Result:
+        """Once more with fresh rows where a segment was missing: compaction and vacuum may have moved on."""
+        try:
+            return work()
+        except MissingFileError:
+            self.timeline.forget(self.node)
+        try:
+            return work()
+        except MissingFileError as error:
+            self.timeline.require_retained(self.version)
+            raise CorruptionError(f"array {self.path!r}, version {self.version}: {error}; run txstore verify") from error
+
+    def _compose(self, chunk: tuple[int, ...], region: Box, out: NDArray[Any]) -> None:
+        layers, covered = self.layers(chunk, region)
+        if not covered:
+            out[...] = self.meta.fill_value
+        for fragment, box in layers:
+            self._paste(fragment, box, _part(out, box, region.lo))
+
+    def _paste(self, fragment: Fragment, box: Box, out: NDArray[Any]) -> None:
+        """Apply one fragment to the cells of `box` (array coordinates), which `out` holds."""
+        if fragment.stripped:
+            raise MissingFileError(f"the bytes of version {fragment.version} of {self.path!r} have been vacuumed")
+        chunks = self.grid.chunks
+        directory = fragment.directory(chunks)
+        operation = _ACCUMULATE.get(fragment.kind)
+        value = None
+        if fragment.kind == Kind.FILL:
+            value = self.value(fragment)
+            if not fragment.masked:
+                out[...] = value
+                return
+        shift = fragment.frame.shift if fragment.frame is not None else None
+        wanted = box if shift is None else box.shift([-step for step in shift])
+        for index, tile in fragment.tiles(chunks).tiles_touching(wanted):
+            part = tile.intersect(wanted)
+            if part is None:
+                continue
+            cells = out if part == wanted else _part(out, part, wanted.lo)
+            place = directory.place(index)
+            inner = part.slices(tile.lo)
+            if fragment.masked:
+                where_place = directory.mask_place(index)
+                if where_place is None:
+                    continue
+                mask = self.source.mask(where_place, tile.shape)
+                if value is not None:
+                    np.copyto(cells, value, where=mask[inner])
+                    continue
+                sparse = self._unpacked(place, mask)
+                if operation is None:
+                    np.copyto(cells, sparse[inner], where=mask[inner])
+                else:
+                    operation(cells, sparse[inner], out=cells, where=mask[inner])
+            elif place is None:
+                if operation is None:
+                    cells[...] = self.meta.fill_value
+                else:
+                    operation(cells, self.meta.fill_value, out=cells)
+            elif operation is None and part == tile and cells.flags.c_contiguous:
+                self.codec.decode(self.source.fetch(place), tile.shape, cells)
+            else:
+                whole = self.source.decoded(place, self.codec, tile.shape)
+                if operation is None:
+                    cells[...] = whole[inner]
+                else:
+                    operation(cells, whole[inner], out=cells)
+
+    def _unpacked(self, place: Place | None, mask: NDArray[np.bool_]) -> NDArray[Any]:
+        """The values of a masked tile at their cells; what is not in the mask is arbitrary."""
+        out = np.empty(mask.shape, self.meta.dtype)
+        if place is None:
+            out[...] = self.meta.fill_value
+        else:
+            count = int(np.count_nonzero(mask))
+            out[mask] = self.codec.decode(self.source.fetch(place), (count,))
+        return out
+
+    def value(self, fragment: Fragment) -> NDArray[Any]:
+        """The value of a fill, 0-d."""
+        data = fragment.directory(self.grid.chunks).value
+        assert data is not None
+        return np.frombuffer(data, self.meta.dtype.newbyteorder("<")).astype(self.meta.dtype).reshape(())
+
+    def stored_fragments(self, selection: Selection | None) -> list[Fragment]:
+        """Bases and fragments that concern a selection (None: the whole array), oldest first."""
+        bounds = full(self.shape) if selection is None else selection.bounds
+        if bounds is None or bounds.empty:
+            return []
+        found: dict[int, Fragment] = {}
+        for partition, part in self.grid.partitions_in(bounds):
+            table, whole = self._tables(partition)
+            for one in (table, whole):
+                if one is None:
+                    continue
+                fragments = one.fragments[: one.upto_version(self.version)]
+                for fragment in [one.base, *fragments] if one.base is not None else fragments:
+                    if self._shown(fragment, part) is not None:
+                        found[id(fragment)] = fragment
+        if self._overlay is not None:
+            found.update((id(one), one) for one in self._overlay.table.fragments if one.clip.intersect(bounds))
+        if selection is not None and selection.box is None:
+            found = {key: one for key, one in found.items() if self._names(selection, one)}
+        return sorted(found.values(), key=lambda one: one.order)
+
+    def _names(self, selection: Selection, fragment: Fragment) -> bool:
+        """Whether a fragment writes a cell of a selection that is no box."""
+        for chunk, _ in selection.chunks(self.grid):
+            box = self.grid.chunk_box(chunk).intersect(fragment.clip)
+            piece = None if box is None else selection.pieces(box)
+            if piece is None:
+                continue
+            cells = piece.mask()
+            if fragment.masked:
+                cells &= fragment.mask(piece.box, self.grid.chunks, self.source.fetch)
+            if cells.any():
+                return True
+        return False
+
+    def writers(self, selection: Selection | None) -> set[int]:
+        """The versions whose fragments lie in a selection, also those that later ones have covered."""
+        bounds = full(self.shape) if selection is None else selection.bounds
+        if bounds is None or bounds.empty or self.node < 0:
+            return set()
+        keys = [key for key, _ in self.grid.partitions_in(bounds)] if selection is not None else None
+        found: set[int] = set()
+        for fragment in self.timeline.log(self.node, keys, self.grid.ndim, self.meta.dtype.itemsize, self.version):
+            if fragment.clip.intersect(bounds) is None:
+                continue
+            exact = selection is not None and (fragment.masked or selection.box is None) and not fragment.stripped
+            if not exact or self._names(selection, fragment):  # type: ignore[arg-type]
+                found.add(fragment.version)
+        return found
+
+    # --- what compaction and export stand on ----------------------------------------------------
+
+    def chunk(self, chunk: tuple[int, ...]) -> None | Place | ChunkState:
+        """How a chunk is stored.
+
+        Returns
+        -------
+        None, Place or DIRTY
+            None: all fill, no bytes. A place: the bytes there are exactly the whole, padded Zarr chunk.
+            DIRTY: it must be read and encoded.
+        """
+        whole = self.grid.chunk_box(chunk)
+        region = whole.intersect(full(self.shape))
+        if region is None:
+            return None
+        layers, covered = self.layers(chunk, region)
+        if not layers:
+            return None
+        if len(layers) > 1 or not covered:
+            return DIRTY
+        fragment, _ = layers[0]
+        if fragment.kind == Kind.FILL:
+            same = self.value(fragment).tobytes() == self.meta.fill_value.tobytes()
+            return None if same else DIRTY
+        if fragment.kind != Kind.SET or fragment.masked:
+            return DIRTY
+        shift = fragment.shift
+        for index, tile in fragment.tiles(self.grid.chunks).tiles_touching(whole.shift([-step for step in shift])):
+            place = fragment.directory(self.grid.chunks).place(index)
+            # At an edge the tile must be padded, and what lies beyond the clip must be padding: cells that a
+            # shrink has cut off may not come back.
+            if tile.shift(shift) == whole and (region == whole or fragment.clip.intersect(whole) == region):
+                return place
+        return DIRTY
+
+    def fetch(self, place: Place) -> bytes:
+        """The encoded bytes at a place, checked against their checksum."""
+        return self._retrying(lambda: self.source.fetch(place))
+
+    def stored_chunks(self) -> Iterator[tuple[int, ...]]:
+        """Chunks within the shape that may hold anything but fill, in C order; never the whole grid of a sparse array."""
+        inside = full(self.shape)
+        if inside.empty:
+            return
+        for partition in self._partitions():
+            box = self.grid.partition_box(partition).intersect(inside)
+            if box is None:
+                continue
+            yield from self.stored_in(partition, box)
+
+    def _partitions(self) -> Iterable[bytes]:
+        _, whole = self._tables(b"") if self.node >= 0 else (None, None)
+        if whole is not None and whole.upto_version(self.version):
+            return [key for key, _ in self.grid.partitions_in(full(self.shape))]
+        known = self.timeline.partitions(self.node, self.version)
+        return sorted(known, key=lambda key: self.grid.partition_box(key).lo)
+
+    def stored_in(self, partition: bytes, box: Box) -> list[tuple[int, ...]]:
+        """Chunks of one partition that touch `box` and may hold anything but fill, in C order."""
+        table, whole = self._tables(partition)
+        assert table is not None and whole is not None
+        chunks, wide = table.touched_chunks(table.upto_version(self.version))
+        more, wider = whole.touched_chunks(whole.upto_version(self.version))
+        boxes = [*wide, *wider]
+        if table.base is not None:
+            chunks |= set(self._of_base(table.base))
+        chunks |= more
+        for one in boxes:
+            part = one.intersect(box)
+            if part is not None:
+                chunks |= {chunk for chunk, _ in self.grid.chunks_in(part)}
+        return sorted(chunk for chunk in chunks if self.grid.chunk_box(chunk).intersect(box) is not None)
+
+    def _of_base(self, base: Fragment) -> Iterator[tuple[int, ...]]:
+        tiles = base.tiles(self.grid.chunks)
+        directory = base.directory(self.grid.chunks)
+        for index, tile in tiles.tiles_touching(base.clip):
+            if directory.place(index) is not None:
+                yield self.grid.chunk_index(tile.lo)
+
+
+def _part(out: NDArray[Any], box: Box, origin: Sequence[int]) -> NDArray[Any]:
+    """The view of `box` in an array whose first cell is `origin`."""
+    return out[(*box.slices(origin), ...)]
+
+
+def _limits(rows: list[ShapeRow]) -> tuple[list[tuple[int, int]], list[Box]] | None:
+    """For each row of the log, the smallest shape from it on; None for a log that only grows."""
+    for before, after in zip(rows, rows[1:], strict=False):
+        if any(new < old for old, new in zip(before.shape, after.shape, strict=True)):
+            break
+    else:
+        return None
+    boxes: list[Box] = []
+    smallest: tuple[int, ...] | None = None
+    for row in reversed(rows):
+        smallest = row.shape if smallest is None else tuple(map(min, smallest, row.shape))
+        boxes.append(full(smallest))
+    boxes.reverse()
+    return [(row.version, row.rank) for row in rows], boxes
+
+
+__all__ = ["DIRTY", "ArrayView", "ChunkState", "Layer", "Overlay"]

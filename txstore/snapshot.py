@@ -1,0 +1,158 @@
+"""One version of the store, for reading."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from txstore.commits import Commit, to_datetime
+from txstore.core import Address, Core, State
+from txstore.errors import NotFoundError, ReadOnlyError
+from txstore.group import Group
+from txstore.index import lookup
+from txstore.index.edits import ROOT
+from txstore.index.lookup import NodeRow
+from txstore.index.timeline import Timeline
+from txstore.pieces import Selection
+from txstore.reader import ArrayView
+from txstore.tree import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Snapshot(Group):
+    """Everything visible at a version of a branch; the root group of that version.
+
+    Notes
+    -----
+    Immutable: whatever is read through it may be cached. Safe for threads; can be pickled (it travels as address
+    and version). It does not keep its version from expiring: reads then raise SnapshotExpiredError.
+    """
+
+    def __init__(self, core: Core, state: State, timeline: Timeline) -> None:
+        super().__init__(self)
+        self._core = core
+        self._state = state
+        self._timeline = timeline
+        self._views: dict[int, ArrayView] = {}
+        self._below: dict[int, list[NodeRow]] | None = None
+
+    @property
+    def version(self) -> int:
+        """The newest commit that is seen; 0 before the first."""
+        return self._state.commit
+
+    @property
+    def branch(self) -> str:
+        """The branch."""
+        return self._state.branch_name
+
+    @property
+    def committed_at(self) -> datetime | None:
+        """When that commit was made, aware, UTC; None before the first."""
+        return to_datetime(self._state.committed_at) if self._state.commit else None
+
+    @property
+    def settled(self) -> bool:
+        """False where `as_of` lay past the head: later commits may still fall before it."""
+        return self._state.settled
+
+    # --- Tree -----------------------------------------------------------------------------------
+
+    def child(self, parent: int, name: str) -> NodeRow | None:
+        """See Tree."""
+        self._core.check_open()
+        return self._timeline.child(parent, name, self._state.version)
+
+    def children(self, parent: int) -> list[NodeRow]:
+        """See Tree."""
+        self._core.check_open()
+        if self._below is not None:
+            return self._below.get(parent, [])
+        return self._timeline.children(parent, self._state.version)
+
+    def all_nodes(self) -> dict[int, list[NodeRow]]:
+        """See Tree."""
+        self._core.check_open()
+        if self._below is None:
+            below: dict[int, list[NodeRow]] = {}
+            for row in sorted(self._timeline.all_nodes(self._state.version), key=lambda row: row.name):
+                below.setdefault(row.parent, []).append(row)
+            self._timeline.load_all(self._state.version)
+            self._below = below
+        return self._below
+
+    def attribute_texts(self, node: int) -> dict[str, str]:
+        """See Tree."""
+        self._core.check_open()
+        return self._timeline.attributes(node, self._state.version)
+
+    def attribute_text(self, node: int, key: str) -> str | None:
+        """See Tree."""
+        return self.attribute_texts(node).get(key)
+
+    def view(self, row: NodeRow, path: str) -> ArrayView:
+        """See Tree."""
+        self._core.check_open()
+        view = self._views.get(row.id)
+        if view is None:
+            core = self._core
+            view = ArrayView(self._timeline, self._state.version, row, path, core.source, core.pool)
+            self._views[row.id] = view
+        return view
+
+    def observe(self, row: NodeRow, path: str, axes: tuple[bool, ...]) -> None:
+        """See Tree; a snapshot conflicts with nobody."""
+
+    def note_read(self, row: NodeRow, path: str, selection: Selection) -> None:
+        """See Tree; a snapshot conflicts with nobody."""
+
+    def writer(self, what: str) -> Writer:
+        """See Tree."""
+        raise ReadOnlyError(
+            f"a snapshot is read-only, so {what} can't be written: use "
+            "'with store.transaction() as tx:' and write through tx"
+        )
+
+    def history(self, row: NodeRow, selection: Selection | None) -> list[Commit]:
+        """See Tree."""
+        return history(self._core, self.view(row, row.name), selection)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self._core.address, self._state)
+
+
+def history(core: Core, view: ArrayView, selection: Selection | None) -> list[Commit]:
+    """The commits that wrote into a selection of an array, newest first, as far as the index still has them."""
+    versions = view.writers(selection)
+    seen = view.timeline.at(view.version)
+    with core.index.read() as connection:
+        rows = lookup.commits_by_version(connection, versions)
+        names = {row.id: row.name for row in lookup.all_branches(connection)} | {ROOT: "main"}
+    return [
+        Commit.from_row(rows[version], names.get(rows[version].branch or 0, "main"))
+        for version in sorted(rows, reverse=True)
+        if seen.sees(rows[version].branch or 0, version)
+    ]
+
+
+_opener: Callable[[Address], Core] | None = None
+
+
+def set_opener(opener: Callable[[Address], Core]) -> None:
+    """Tell unpickling how to open a store; called once by :mod:`txstore.store`."""
+    global _opener
+    _opener = opener
+
+
+def _reopen(address: Address, state: State) -> Snapshot:
+    if _opener is None:
+        raise NotFoundError("import txstore before unpickling its snapshots")
+    core = _opener(address)
+    name = None if state.branch_name == "main" else state.branch_name
+    try:
+        found, timeline = core.state(branch=name, version=state.commit)
+    except NotFoundError:
+        found, timeline = core.state(version=state.commit)  # the branch's name is gone, its commits are not
+    return Snapshot(core, found._replace(settled=state.settled), timeline)

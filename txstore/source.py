@@ -1,0 +1,169 @@
+"""Encoded tiles, by place: fetched, checked, and kept for a while."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from txstore.codecs import TileCodec
+from txstore.errors import CorruptionError
+from txstore.index import lookup
+from txstore.index.engine import Index
+from txstore.segment import Place, decode_mask
+from txstore.storage import LocalStorage, MissingFileError, segment_key
+
+_Value = TypeVar("_Value")
+
+#: Encoded bytes of inline segments that are kept in memory.
+_BLOB_CACHE_BYTES = 32 << 20
+
+
+class BoundedCache(Generic[_Value]):
+    """The most recently used values, as many as fit into a number of bytes.
+
+    Notes
+    -----
+    Safe for threads. A value larger than an eighth of the limit is not kept.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._values: OrderedDict[Any, tuple[_Value, int]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: Any) -> _Value | None:
+        """The value, or None."""
+        with self._lock:
+            entry = self._values.get(key)
+            if entry is None:
+                return None
+            self._values.move_to_end(key)
+            return entry[0]
+
+    def put(self, key: Any, value: _Value, size_bytes: int) -> None:
+        """Keep a value."""
+        if size_bytes * 8 > self.limit_bytes:
+            return
+        with self._lock:
+            old = self._values.pop(key, None)
+            self._bytes += size_bytes - (0 if old is None else old[1])
+            self._values[key] = value, size_bytes
+            while self._bytes > self.limit_bytes:
+                _, (_, freed) = self._values.popitem(last=False)
+                self._bytes -= freed
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._values.clear()
+            self._bytes = 0
+
+
+class TileSource:
+    """Where tiles come from: segment files and inline segments.
+
+    Parameters
+    ----------
+    index : Index
+        Holds the inline segments.
+    storage : LocalStorage
+        Holds the files.
+    cache_bytes : int
+        How many bytes of decoded tiles to keep. Tiles never change, so a cache keyed by place is always true.
+    staged : callable, optional
+        Reads ``(place)`` of segments that a transaction has not published yet; None when it is not its own.
+
+    Notes
+    -----
+    Safe for threads.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        storage: LocalStorage,
+        cache_bytes: int,
+        staged: Callable[[Place], bytes | None] | None = None,
+        parent: TileSource | None = None,
+    ) -> None:
+        self._index = index
+        self._storage = storage
+        self._staged = staged
+        self._blobs: BoundedCache[bytes] = BoundedCache(_BLOB_CACHE_BYTES) if parent is None else parent._blobs
+        self._decoded: BoundedCache[NDArray[Any]] = BoundedCache(cache_bytes) if parent is None else parent._decoded
+
+    def with_staged(self, staged: Callable[[Place], bytes | None]) -> TileSource:
+        """The same source, sharing its caches, that also knows what a transaction has staged."""
+        return TileSource(self._index, self._storage, 0, staged, self)
+
+    def fetch(self, place: Place) -> bytes:
+        """The encoded bytes at a place.
+
+        Raises
+        ------
+        CorruptionError
+            If they do not match their checksum or the segment is too short.
+        MissingFileError
+            If the segment is gone: vacuumed, or lost.
+        """
+        data = self._staged(place) if self._staged is not None else None
+        if data is None:
+            data = self._inline(place) if place.inline else self._from_file(place)
+        if google_crc32c.value(data) != place.crc:
+            raise CorruptionError(
+                f"segment {place.segment.hex()}: the {place.length} bytes at {place.offset} do not match their "
+                "checksum; run txstore verify",
+                place,
+            )
+        return data
+
+    def _from_file(self, place: Place) -> bytes:
+        return self._storage.read(segment_key(place.segment), place.offset, place.length)
+
+    def _inline(self, place: Place) -> bytes:
+        blob = self._blobs.get(place.segment)
+        if blob is None:
+            blob = self.prefetch([place.segment]).get(place.segment)
+            if blob is None:
+                raise MissingFileError(f"inline segment {place.segment.hex()} is not in the index")
+        data = blob[place.offset : place.offset + place.length]
+        if len(data) != place.length:
+            raise CorruptionError(f"inline segment {place.segment.hex()} is cut short", place)
+        return data
+
+    def prefetch(self, segments: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Bring inline segments into the cache in one query; those that were not there yet are returned."""
+        missing = [segment for segment in segments if self._blobs.get(segment) is None]
+        if not missing:
+            return {}
+        with self._index.read() as connection:
+            found = lookup.blobs(connection, missing)
+        for segment, data in found.items():
+            self._blobs.put(segment, data, len(data))
+        return found
+
+    def decoded(self, place: Place, codec: TileCodec, shape: tuple[int, ...]) -> NDArray[Any]:
+        """A whole tile, decoded; read-only, for it may come from the cache or go there."""
+        key = (place.segment, place.offset)
+        tile = self._decoded.get(key)
+        if tile is None:
+            tile = codec.decode(self.fetch(place), shape)
+            tile.flags.writeable = False
+            self._decoded.put(key, tile, tile.nbytes)
+        return tile
+
+    def mask(self, place: Place, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """The mask of a tile."""
+        return decode_mask(self.fetch(place), shape)
+
+    def clear(self) -> None:
+        """Forget every cached byte."""
+        self._blobs.clear()
+        self._decoded.clear()

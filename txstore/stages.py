@@ -1,0 +1,278 @@
+"""One codec each: bytes in, bytes out, through numcodecs; nothing is decoded that could grow past what is expected.
+
+A stage is made from its Zarr v3 description. What it decodes comes from outside, so every length in it is held
+against the length that the array's shape and dtype allow before memory is taken: 8 KB of zstd or gzip can
+describe gigabytes. zlib, gzip, bz2 and lzma run on the modules of Python that numcodecs wraps, for only these can
+stop at a limit (and gzip, so called, does not write the time of day into every chunk).
+
+numcodecs is imported where the first of its codecs is made: it costs as much as NumPy.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txstore.errors import CorruptionError
+
+Octets: TypeAlias = NDArray[np.uint8]
+
+#: The largest dictionary of lzma's presets, and what its decoder needs besides.
+_LZMA_BYTES = 96 * 1024 * 1024
+_BLOSC_HEADER = struct.Struct("<BBBBIII")  # version, version of the codec, flags, typesize, nbytes, blocksize, cbytes
+_SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
+
+
+class Stage(NamedTuple):
+    """One step of a chain.
+
+    Attributes
+    ----------
+    encode : callable
+        Any bytes to any bytes.
+    decode : callable
+        ``decode(data, size, out)``: exactly ``size`` bytes, into ``out`` when it is given, else into new memory.
+        Raises whatever it likes for data that are not of this codec.
+    overhead : int or None
+        How many bytes longer the encoded form is; None for compressors, where nobody knows.
+    """
+
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any, int, Octets | None], Any]
+    overhead: int | None
+
+
+def _octets(data: Any) -> Octets:
+    return np.frombuffer(data, np.uint8)
+
+
+def _put(data: Any, out: Octets | None) -> Any:
+    if out is None:
+        return data
+    octets = _octets(data)
+    if octets.size != out.size:  # NumPy would spread a single byte over all of them
+        raise CorruptionError(f"{octets.size} bytes, where {out.size} are expected")
+    out[:] = octets
+    return out
+
+
+def _expect(declared: int, size: int, codec: str) -> None:
+    if declared != size:
+        raise CorruptionError(f"{codec} data declare {declared} bytes, where {size} are expected")
+
+
+# --- compressors that decode into memory given ---------------------------------------------------
+
+
+def _zstd(level: int, checksum: bool) -> Stage:
+    from numcodecs import zstd
+
+    def encode(data: Any) -> Any:
+        return zstd.compress(data, level, checksum)
+
+    def decode(data: Any, size: int, out: Octets | None) -> Any:
+        declared = zstd_content_size(data)
+        if declared is not None:
+            _expect(declared, size, "zstd")
+        # Where the size is unknown, or further frames follow, numcodecs fills `out` exactly or raises.
+        out = np.empty(size, np.uint8) if out is None else out
+        zstd.decompress(data, out)
+        return out
+
+    return Stage(encode, decode, None)
+
+
+def zstd_content_size(data: Any) -> int | None:
+    """What the first frame of zstd data declares as its decoded size (RFC 8878, 3.1.1.1); None when it does not."""
+    head = bytes(memoryview(data)[:18])
+    if head[:4] != b"\x28\xb5\x2f\xfd" or len(head) < 6:
+        raise CorruptionError("no zstd frame")
+    descriptor = head[4]
+    single_segment = descriptor >> 5 & 1
+    width = (single_segment, 2, 4, 8)[descriptor >> 6]
+    if not width:
+        return None
+    start = 5 + (1 - single_segment) + (0, 1, 2, 4)[descriptor & 3]
+    if len(head) < start + width:
+        raise CorruptionError("a zstd frame ends in its header")
+    return int.from_bytes(head[start : start + width], "little") + (256 if width == 2 else 0)
+
+
+def _blosc(cname: str, clevel: int, shuffle: int, blocksize: int, typesize: int) -> Stage:
+    from numcodecs import blosc
+
+    # Blosc's own threads hang in forked children and take turns at one lock; we bring threads of our own.
+    # zarr-python sets the same switch.
+    blosc.use_threads = False
+    name = cname.encode()
+
+    def encode(data: Any) -> Any:
+        return blosc.compress(data, name, clevel, shuffle, blocksize, typesize)
+
+    def decode(data: Any, size: int, out: Octets | None) -> Any:
+        # The decoder trusts these lengths, that of the input among them, and reads where they point.
+        length = memoryview(data).nbytes
+        if length < _BLOSC_HEADER.size:
+            raise CorruptionError("no blosc frame")
+        _, _, _, _, nbytes, _, cbytes = _BLOSC_HEADER.unpack_from(data)
+        _expect(nbytes, size, "blosc")
+        if cbytes != length:
+            raise CorruptionError(f"a blosc frame of {cbytes} bytes in {length}")
+        out = np.empty(size, np.uint8) if out is None else out
+        blosc.decompress(data, out)
+        return out
+
+    return Stage(encode, decode, None)
+
+
+def _lz4(acceleration: int) -> Stage:
+    from numcodecs import lz4
+
+    def encode(data: Any) -> Any:
+        return lz4.compress(data, acceleration)
+
+    def decode(data: Any, size: int, out: Octets | None) -> Any:
+        _expect(int.from_bytes(memoryview(data)[:4], "little"), size, "lz4")
+        out = np.empty(size, np.uint8) if out is None else out
+        lz4.decompress(data, out)
+        return out
+
+    return Stage(encode, decode, None)
+
+
+# --- compressors that decode piece by piece ------------------------------------------------------
+
+
+def _streamed(codec: str, encode: Callable[[Any], Any], start: Callable[[], Any]) -> Stage:
+    def decode(data: Any, size: int, out: Octets | None) -> Any:
+        stream = start()
+        # One byte more than there should be: enough to know, too little to hurt.
+        decoded = stream.decompress(data, size + 1)
+        if len(decoded) != size or not stream.eof or stream.unused_data:
+            raise CorruptionError(f"{codec} data do not hold the {size} bytes that are expected")
+        return _put(decoded, out)
+
+    return Stage(encode, decode, None)
+
+
+def _zlib(level: int) -> Stage:
+    import zlib
+
+    return _streamed("zlib", lambda data: zlib.compress(data, level), zlib.decompressobj)
+
+
+def _gzip(level: int) -> Stage:
+    import zlib
+
+    def encode(data: Any) -> Any:
+        return zlib.compress(data, level, zlib.MAX_WBITS + 16)
+
+    return _streamed("gzip", encode, lambda: zlib.decompressobj(zlib.MAX_WBITS + 16))
+
+
+def _bz2(level: int) -> Stage:
+    import bz2
+
+    return _streamed("bz2", lambda data: bz2.compress(data, level), bz2.BZ2Decompressor)
+
+
+def _lzma(format: int, check: int, preset: int | None, filters: None) -> Stage:
+    import lzma
+
+    def encode(data: Any) -> Any:
+        return lzma.compress(data, format, check, preset)
+
+    return _streamed("lzma", encode, lambda: lzma.LZMADecompressor(format, _LZMA_BYTES))
+
+
+# --- what keeps the length, or adds a checksum ---------------------------------------------------
+
+
+def _crc32c() -> Stage:
+    from google_crc32c import value as crc32c
+
+    def encode(data: Any) -> Any:
+        return b"".join((data, crc32c(_octets(data)).to_bytes(4, "little")))
+
+    def decode(data: Any, size: int, out: Octets | None) -> Any:
+        octets = _octets(data)
+        body = octets[:-4]
+        if octets.size < 4 or crc32c(body).to_bytes(4, "little") != octets[-4:].tobytes():
+            raise CorruptionError("a crc32c checksum does not match")
+        return _put(body, out)
+
+    return Stage(encode, decode, 4)
+
+
+def _checksum(codec: Any) -> Stage:
+    def decode(data: Any, size: int, out: Octets | None) -> Any:
+        octets = _octets(data)
+        if octets.size <= 4:
+            raise CorruptionError(f"no {codec.codec_id} checksum")
+        return _put(codec.decode(octets), out)
+
+    return Stage(codec.encode, decode, 4)
+
+
+def _shuffle(elementsize: int) -> Stage:
+    from numcodecs.shuffle import Shuffle
+
+    codec = Shuffle(elementsize)
+
+    def decode(data: Any, size: int, out: Octets | None) -> Any:
+        out = np.empty(size, np.uint8) if out is None else out
+        if memoryview(data).nbytes != size:
+            raise CorruptionError(f"{memoryview(data).nbytes} shuffled bytes, where {size} are expected")
+        return codec.decode(_octets(data), out)
+
+    return Stage(codec.encode, decode, 0)
+
+
+def _delta(dtype: str, astype: str) -> Stage:
+    from numcodecs.delta import Delta
+
+    codec = Delta(dtype)
+
+    def encode(data: Any) -> Any:
+        return codec.encode(data).view(np.uint8)
+
+    def decode(data: Any, size: int, out: Octets | None) -> Any:
+        out = np.empty(size, np.uint8) if out is None else out
+        differences = np.frombuffer(data, codec.dtype)
+        np.add.accumulate(differences, dtype=codec.dtype, out=out.view(codec.dtype))
+        return out
+
+    return Stage(encode, decode, 0)
+
+
+def stage(name: str, configuration: dict[str, Any]) -> Stage:
+    """The stage of a codec whose configuration is complete, as :func:`txstore.codecspecs.resolve_codecs` makes it."""
+    short = name.removeprefix("numcodecs.")
+    if name == "blosc":
+        return _blosc(**(configuration | {"shuffle": _SHUFFLES[configuration["shuffle"]]}))
+    if name == "numcodecs.blosc":
+        return _blosc(**configuration)
+    if name == "crc32c":
+        return _crc32c()
+    plain: dict[str, Callable[..., Stage]] = {
+        "zstd": _zstd,
+        "lz4": _lz4,
+        "zlib": _zlib,
+        "gzip": _gzip,
+        "bz2": _bz2,
+        "lzma": _lzma,
+        "shuffle": _shuffle,
+        "delta": _delta,
+    }
+    if short in plain:
+        return plain[short](**configuration)
+    import numcodecs
+
+    return _checksum(numcodecs.get_codec({"id": short, **configuration}))
+
+
+__all__ = ["Octets", "Stage", "stage", "zstd_content_size"]

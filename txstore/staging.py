@@ -1,0 +1,261 @@
+"""From values to staged fragments: cut by partition, then by chunk, encoded, and appended to a segment."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txstore.boxes import Box
+from txstore.codecs import TileCodec
+from txstore.directory import Directory
+from txstore.fragment import Fragment, Frame
+from txstore.grid import Grid, TileGrid
+from txstore.metadata import ArrayMetadata
+from txstore.pieces import Selection
+from txstore.segment import Kind, Place, encode_mask
+
+#: The version of staged fragments: newer than everything.
+STAGED = 2**62
+#: Tiles encoded ahead of the one that is written next, for each worker of the pool.
+_AHEAD = 2
+_WORKERS = 4
+#: Padding an edge tile to a whole chunk may cost at most this factor in cells.
+_PAD_FACTOR = 2
+#: A masked fragment that touches fewer than one in this many tiles of its frame is cut into one per chunk.
+_SPARSE = 16
+
+
+class Sink(Protocol):
+    """Where encoded tiles go, see ``Transaction``."""
+
+    def put(self, chunks: Sequence[bytes | memoryview]) -> list[Place]:
+        """Append byte strings, and say where they lie. Safe for threads."""
+
+
+class Target(NamedTuple):
+    """What staging needs to know of an array."""
+
+    grid: Grid
+    meta: ArrayMetadata
+    codec: TileCodec
+    shape: tuple[int, ...]
+
+
+def stage_fill(target: Target, box: Box, value: NDArray[Any]) -> Fragment:
+    """A box of one value: no bytes but the value's own."""
+    directory = Directory.fill(_bytes(value))
+    return Fragment(STAGED, 0, Kind.FILL, False, box, None, directory, target.meta.dtype.itemsize)
+
+
+def stage_box(
+    target: Target, sink: Sink, pool: Executor | None, kind: Kind, box: Box, values: NDArray[Any]
+) -> list[Fragment]:
+    """A box of values: one fragment per partition that it touches.
+
+    Parameters
+    ----------
+    values : ndarray
+        Shape ``box.shape``, the array's dtype.
+    """
+    fragments = []
+    for _, part in target.grid.partitions_in(box):
+        frame = _padded(target, part) if kind == Kind.SET else part
+        tiles = TileGrid(frame, (0,) * len(frame.lo), target.grid.chunks)
+        count = tiles.size
+        cut = (_tile_values(target, tiles.tile_box(i), part, box, values) for i in range(count))
+        places = _encode_all(target, sink, pool if count > 2 else None, cut, kind)
+        directory = Directory.tiles(places)
+        stored = None if frame == part else Frame(frame, (0,) * len(frame.lo), (0,) * len(frame.lo))
+        fragments.append(Fragment(STAGED, 0, kind, False, part, stored, directory, target.meta.dtype.itemsize))
+    return fragments
+
+
+def _padded(target: Target, part: Box) -> Box:
+    """The frame of a box: padded to whole chunks at the array's edge where that makes every tile a Zarr chunk."""
+    hi = []
+    for low, high, extent, chunk in zip(part.lo, part.hi, target.shape, target.grid.chunks, strict=True):
+        if low % chunk or (high % chunk and high != extent):
+            return part
+        hi.append(-(-high // chunk) * chunk)
+    frame = Box(part.lo, tuple(hi))
+    return frame if frame.size <= _PAD_FACTOR * part.size else part
+
+
+def _tile_values(target: Target, tile: Box, part: Box, box: Box, values: NDArray[Any]) -> NDArray[Any]:
+    inside = tile.intersect(part)
+    assert inside is not None
+    cells = values[(*inside.slices(box.lo), ...)]
+    if inside == tile:
+        return cells
+    whole = np.empty(tile.shape, target.meta.dtype)
+    whole[...] = target.meta.fill_value
+    whole[inside.slices(tile.lo)] = cells
+    return whole
+
+
+def _encode_all(
+    target: Target,
+    sink: Sink,
+    pool: Executor | None,
+    tiles: Iterator[NDArray[Any]],
+    kind: Kind,
+) -> list[Place | None]:
+    """Encode tiles in order and put them away; None where a tile is all fill."""
+
+    def encode(cells: NDArray[Any]) -> bytes | None:
+        return None if is_fill(cells, target.meta.fill_value) else target.codec.encode(cells)
+
+    if pool is None:
+        encoded = [encode(cells) for cells in tiles]
+        places = iter(sink.put([data for data in encoded if data is not None]))
+        return [None if data is None else next(places) for data in encoded]
+    found: list[Place | None] = []
+    ahead: deque[Future[bytes | None]] = deque()
+
+    def put_first() -> None:
+        data = ahead.popleft().result()
+        found.append(None if data is None else sink.put([data])[0])
+
+    try:
+        for cells in tiles:
+            ahead.append(pool.submit(encode, cells))
+            if len(ahead) > _AHEAD * _WORKERS:
+                put_first()
+        while ahead:
+            put_first()
+    finally:
+        for future in ahead:
+            future.cancel()
+    return found
+
+
+def is_fill(cells: NDArray[Any], fill: NDArray[Any]) -> bool:
+    """Whether every cell equals the fill value bit for bit (-0.0 is not 0.0; NaN equals the same NaN)."""
+    if not cells.size:
+        return True
+    pattern = fill.tobytes()
+    # Most tiles differ in their first or last cell.
+    corner = (0,) * cells.ndim
+    if cells[corner].tobytes() != pattern or cells[tuple(extent - 1 for extent in cells.shape)].tobytes() != pattern:
+        return False
+    size = cells.dtype.itemsize
+    if size in (1, 2, 4, 8) and cells.dtype.names is None:
+        unsigned = np.dtype(f"u{size}")
+        return bool((cells.view(unsigned) == np.frombuffer(pattern, unsigned)[0]).all())
+    flat = np.ascontiguousarray(cells).reshape(-1).view(np.uint8).reshape(-1, size)
+    return bool((flat == np.frombuffer(pattern, np.uint8)).all())
+
+
+def stage_masked(
+    target: Target, sink: Sink, kind: Kind, selection: Selection, within: Box, values: NDArray[Any]
+) -> list[Fragment]:
+    """Cells that are no box: fragments with a mask.
+
+    Parameters
+    ----------
+    selection : Selection
+        The cells.
+    within : Box
+        Only the cells inside count.
+    values : ndarray
+        The array's dtype. Of the selection's work shape; or 0-d for Kind.FILL.
+
+    Notes
+    -----
+    A tile holds only its selected values, in C order of its mask's true cells.
+    """
+    by_partition: dict[bytes, list[Any]] = {}
+    for chunk, _ in selection.chunks(target.grid):
+        box = target.grid.chunk_box(chunk).intersect(within)
+        piece = None if box is None else selection.pieces(box)
+        if piece is not None:
+            by_partition.setdefault(target.grid.partition_of(chunk), []).append((chunk, piece))
+    fragments: list[Fragment] = []
+    for pieces in by_partition.values():
+        frame = _hull(piece.box for _, piece in pieces)
+        count = TileGrid(frame, (0,) * len(frame.lo), target.grid.chunks).size
+        groups = [pieces] if len(pieces) * _SPARSE >= count else [[one] for one in pieces]
+        for group in groups:
+            fragments.append(_masked(target, sink, kind, selection, group, values))
+    return fragments
+
+
+def _hull(boxes: Iterable[Box]) -> Box:
+    every = list(boxes)
+    return Box(
+        tuple(min(lows) for lows in zip(*(box.lo for box in every), strict=True)),
+        tuple(max(highs) for highs in zip(*(box.hi for box in every), strict=True)),
+    )
+
+
+def _masked(
+    target: Target, sink: Sink, kind: Kind, selection: Selection, pieces: Sequence[Any], values: NDArray[Any]
+) -> Fragment:
+    chunks = target.grid.chunks
+    frame = _hull(piece.box for _, piece in pieces)
+    tiles = TileGrid(frame, (0,) * len(frame.lo), chunks)
+    size = tiles.size
+    data: list[Place | None] = [None] * size
+    masks: list[Place | None] = [None] * size
+    for chunk, piece in pieces:
+        index = tiles.flat_index(chunk)
+        tile = tiles.tile_box(index)
+        where = piece.box.slices(tile.lo)
+        mask = np.zeros(tile.shape, bool)
+        mask[where] = piece.mask()
+        encoded = [encode_mask(mask)]
+        if kind != Kind.FILL:
+            cells = np.empty(tile.shape, target.meta.dtype)
+            _assign(cells[where], piece, selection, values, kind)
+            picked = cells[mask]
+            if not is_fill(picked, target.meta.fill_value):
+                encoded.append(target.codec.encode(picked))
+        places = sink.put(encoded)
+        masks[index] = places[0]
+        data[index] = places[1] if len(places) > 1 else None
+    value = _bytes(values) if kind == Kind.FILL else None
+    directory = Directory.masked(data, masks, value)
+    return Fragment(STAGED, 0, kind, True, frame, None, directory, target.meta.dtype.itemsize)
+
+
+def _assign(cells: NDArray[Any], piece: Any, selection: Selection, values: NDArray[Any], kind: Kind) -> None:
+    given = values[piece.outer]
+    inner = ... if piece.inner is None else piece.inner
+    if selection.unique or kind == Kind.SET:
+        cells[inner] = given
+        return
+    cells[...] = identity(kind, cells.dtype)
+    _AT[kind].at(cells, inner, given)
+
+
+_AT: dict[Kind, np.ufunc] = {Kind.ADD: np.add, Kind.MIN: np.minimum, Kind.MAX: np.maximum}
+
+
+def identity(kind: Kind, dtype: np.dtype[Any]) -> Any:
+    """The value that changes nothing under an accumulation."""
+    if kind == Kind.ADD:
+        return np.zeros((), dtype)
+    low = kind == Kind.MAX
+    if dtype.kind == "f":
+        return np.array(-np.inf if low else np.inf, dtype)
+    if dtype.kind == "c":
+        return np.array(complex(-np.inf, -np.inf) if low else complex(np.inf, np.inf), dtype)
+    if dtype.kind == "b":
+        return np.array(not low, dtype)
+    if dtype.kind in "mM":
+        # The smallest integer is NaT, which would swallow everything.
+        return np.array(np.iinfo(np.int64).min + 1 if low else np.iinfo(np.int64).max, np.int64).view(dtype)
+    limits = np.iinfo(dtype)
+    return np.array(limits.min if low else limits.max, dtype)
+
+
+def _bytes(value: NDArray[Any]) -> bytes:
+    return value.astype(value.dtype.newbyteorder("<")).tobytes()
+
+
+__all__ = ["STAGED", "Sink", "Target", "identity", "is_fill", "stage_box", "stage_fill", "stage_masked"]

@@ -1,0 +1,98 @@
+"""The rows of one partition in memory, and which of them concern a chunk."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import product
+
+from txstore.boxes import Box
+from txstore.fragment import Fragment
+from txstore.grid import Grid
+
+#: A fragment over more chunks than this is looked at for every chunk instead of being listed under each.
+_WIDE = 64
+
+
+class PartitionTable:
+    """The newest base of a partition below some version, and the fragments since, oldest first.
+
+    Parameters
+    ----------
+    grid : Grid
+        The array's grid.
+    base : Fragment or None
+        The base.
+    base_uuid : bytes or None
+        Its identity.
+    upto : int
+        The version up to which the fragments are complete.
+
+    Notes
+    -----
+    Grows at its end only. So readers at older versions go on reading while a newer one extends it;
+    :meth:`extend` itself must be called by one thread at a time.
+    """
+
+    __slots__ = ("_by_chunk", "_chunks", "_versions", "_wide", "base", "base_uuid", "checked", "fragments", "upto")
+
+    def __init__(self, grid: Grid, base: Fragment | None = None, base_uuid: bytes | None = None, upto: int = 0) -> None:
+        self.base = base
+        self.base_uuid = base_uuid
+        self.upto = upto
+        self.checked = -1
+        self.fragments: list[Fragment] = []
+        self._versions: list[int] = []
+        self._chunks = grid.chunks
+        self._by_chunk: dict[tuple[int, ...], list[int]] = {}
+        self._wide: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.fragments)
+
+    @property
+    def after(self) -> int:
+        """The version of the base; -1 without one."""
+        return -1 if self.base is None else self.base.version
+
+    def extend(self, fragments: list[Fragment], upto: int) -> None:
+        """Add what came since, in order of (version, rank)."""
+        for fragment in fragments:
+            self._list(fragment, len(self.fragments))
+            self.fragments.append(fragment)
+            self._versions.append(fragment.version)
+        self.upto = max(self.upto, upto)
+
+    def _list(self, fragment: Fragment, position: int) -> None:
+        lo, hi = fragment.clip
+        spans = []
+        count = 1
+        for low, high, extent in zip(lo, hi, self._chunks, strict=True):
+            first, last = low // extent, (high - 1) // extent
+            count *= last - first + 1
+            if count > _WIDE:
+                self._wide.append(position)
+                return
+            spans.append(range(first, last + 1))
+        for chunk in product(*spans):
+            self._by_chunk.setdefault(chunk, []).append(position)
+
+    def upto_version(self, version: int) -> int:
+        """How many fragments a reader of `version` sees."""
+        if self.upto <= version:
+            return len(self.fragments)
+        return bisect_right(self._versions, version)
+
+    def of_chunk(self, chunk: tuple[int, ...], count: int) -> list[Fragment]:
+        """Those of the first `count` fragments that may touch a chunk, oldest first."""
+        positions = self._by_chunk.get(chunk)
+        if self._wide:
+            positions = sorted([*(positions or ()), *self._wide])
+        if not positions:
+            return []
+        fragments = self.fragments
+        return [fragments[position] for position in positions if position < count]
+
+    def touched_chunks(self, count: int) -> tuple[set[tuple[int, ...]], list[Box]]:
+        """The chunks that the first `count` fragments touch, and the boxes of the wide ones."""
+        chunks = {chunk for chunk, positions in self._by_chunk.items() if positions[0] < count}
+        return chunks, [self.fragments[position].clip for position in self._wide if position < count]
