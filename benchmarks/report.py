@@ -121,7 +121,7 @@ def pictures(results: dict[str, Any], folder: Path) -> list[Path]:
                 points = run["curve"]
                 axis.loglog([p["n"] for p in points], [p[key] for p in points], "o-", label=run["system"])
             axis.set_title(key)
-            axis.set_xlabel(workload.name.replace("_", " "))
+            axis.set_xlabel(workload.name.removeprefix("many_"))
             axis.grid(True, which="both", alpha=0.3)
             axis.margins(y=0.6)
         axes[0][0].legend()

@@ -10,7 +10,7 @@ import platform
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +18,14 @@ from benchmarks.data import Box, Values
 
 #: "zstd": level 3 and no shuffle, for all alike; "default": what each takes when asked for nothing; "raw": none.
 Codec = Literal["zstd", "default", "raw"]
+
+
+def version_of(package: str) -> str:
+    """The version of what is installed; a checkout may not be."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class System(ABC):
 
     @classmethod
     def versions(cls) -> dict[str, str]:
-        return {"python": platform.python_version()} | {package: version(package) for package in cls.packages}
+        return {"python": platform.python_version()} | {package: version_of(package) for package in cls.packages}
 
     @abstractmethod
     def open(self) -> None:
@@ -147,7 +155,7 @@ class TxStore(System):
 class Zarr(System):
     name = "zarr"
     packages = ("zarr", "numcodecs", "numpy")
-    durable = "written, not synced; no commit"
+    durable = "renamed into place, not synced; no commit"
     pipeline: ClassVar[str | None] = None
 
     def open(self) -> None:
@@ -190,13 +198,14 @@ class Zarr(System):
 class Zarrs(Zarr):
     name = "zarrs"
     packages = ("zarrs", "zarr", "numpy")
+    durable = "written in place, not synced; no commit"
     pipeline = "zarrs.ZarrsCodecPipeline"
 
 
 class TensorStore(System):
     name = "tensorstore"
     packages = ("tensorstore", "numpy")
-    durable = "synced, a chunk at a time; no commit"
+    durable = "each chunk synced and renamed, with its folder; no commit"
 
     def open(self) -> None:
         import tensorstore
@@ -237,7 +246,7 @@ class TensorStore(System):
 class TileDB(System):
     name = "tiledb"
     packages = ("tiledb", "numpy")
-    durable = "one fragment, synced"
+    durable = "one fragment, its files synced, not its folder"
     most_fragments = 2_000
 
     def open(self) -> None:

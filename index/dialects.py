@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -106,6 +107,16 @@ class SQLiteDialect:
         """Hold the store's lock: one writer at a time over all processes, in the order of arrival."""
         with self.lock:
             yield
+
+    def close(self, connections: deque[sa.Connection]) -> None:
+        """Close connections. The last one of a store to go checkpoints, so the lock is held meanwhile."""
+        if connections:
+            # A reader may not be allowed to make the file of the lock; SQLite then checkpoints alone or not at all.
+            with contextlib.nullcontext() if self._read_only else self.exclusive():
+                while connections:
+                    with contextlib.suppress(sa.exc.SQLAlchemyError):
+                        connections.pop().close()
+        self.lock.close()
 
     def after_commit(self, connection: sa.Connection) -> None:
         """Keep the write-ahead log short. Called with the lock held and no transaction open."""

@@ -152,6 +152,17 @@ class Index:
             self._give(connection)
 
     @contextlib.contextmanager
+    def bare(self) -> Iterator[sa.Connection]:
+        """A connection without a transaction, for what the dialect alone knows how to do."""
+        connection = self._take()
+        try:
+            yield connection
+        finally:
+            if connection.in_transaction():
+                connection.rollback()
+            self._give(connection)
+
+    @contextlib.contextmanager
     def maintain(self) -> Iterator[sa.Connection]:
         """As :meth:`write`, for steps that can simply be done again: errors of the database are translated."""
         try:
@@ -167,7 +178,4 @@ class Index:
         self._closed = True
         if self._pid != os.getpid():
             return
-        with self.dialect.exclusive():
-            while self._idle:
-                with contextlib.suppress(sa.exc.SQLAlchemyError):
-                    self._idle.pop().close()
+        self.dialect.close(self._idle)

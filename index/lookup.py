@@ -574,3 +574,39 @@ def counts(connection: sa.Connection) -> dict[str, int]:
         "inline_segments": count(schema.blobs),
         "inline_bytes": int(inline or 0),
     }
+
+
+def loads(connection: sa.Connection, seen: Lineage, node_id: int) -> dict[bytes, tuple[int, int, bool]]:
+    """(fragments, fragments since the base, whether there is a base) of each partition of an array."""
+    table = schema.fragments
+    rows = connection.execute(
+        sa.select(table.c.partition, table.c.version).where(table.c.node == node_id, seen.condition(table))
+    )
+    bases = base_versions(connection, seen, node_id, None)
+    found: dict[bytes, tuple[int, int, bool]] = {key: (0, 0, True) for key in bases}
+    for partition, version in rows:
+        total, since, has_base = found.get(partition, (0, 0, partition in bases))
+        newer = version > bases.get(partition, -1)
+        found[partition] = total + 1, since + newer, has_base
+    return found
+
+
+def live_segments(connection: sa.Connection, uuids: Sequence[bytes]) -> dict[bytes, tuple[str, int, int]]:
+    """(state, size, references) of some segments."""
+    table = schema.segments
+    found: dict[bytes, tuple[str, int, int]] = {}
+    for batch in _batches(uuids):
+        rows = connection.execute(
+            sa.select(table.c.uuid, table.c.state, table.c.size, table.c.refs).where(table.c.uuid.in_(batch))
+        )
+        found.update((row[0], (row[1], row[2], row[3])) for row in rows)
+    return found
+
+
+def count_commits(connection: sa.Connection, first: int, last: int) -> int:
+    """How many commits of branches have ``first <= version < last``."""
+    table = schema.commits
+    statement = sa.select(sa.func.count()).where(
+        table.c.version >= first, table.c.version < last, table.c.branch.is_not(None)
+    )
+    return int(connection.execute(statement).scalar() or 0)

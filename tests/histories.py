@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -155,13 +156,26 @@ WRITING_CALLS = ("write", "pwrite", "writev", "fsync", "fdatasync", "rename", "r
 
 
 @contextmanager
+def wrapped_calls(wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]], *names: str) -> Iterator[None]:
+    """Put wrappers around functions of `os`, wherever the package has bound them."""
+    modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] == "txstore"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            real = getattr(os, name)
+            wrapper = wrap(name, real)
+            patch.setattr(os, name, wrapper)
+            for module in modules:
+                for bound in [key for key, value in vars(module).items() if value is real]:
+                    patch.setattr(module, bound, wrapper)
+        yield
+
+
+@contextmanager
 def failing_io(at: int) -> Iterator[list[str]]:
     """Let the call number `at` that writes, syncs or renames fail with ENOSPC, once; yield the calls made."""
     calls: list[str] = []
 
-    def wrapped(name: str) -> Callable[..., Any]:
-        real = getattr(os, name)
-
+    def wrap(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             calls.append(name)
             if len(calls) == at:
@@ -170,9 +184,7 @@ def failing_io(at: int) -> Iterator[list[str]]:
 
         return call
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name in WRITING_CALLS:
-            patch.setattr(os, name, wrapped(name))
+    with wrapped_calls(wrap, *WRITING_CALLS):
         yield calls
 
 

@@ -17,8 +17,8 @@ import numpy as np
 
 Coords = tuple[np.ndarray, ...]
 
-#: The largest extents by number of dimensions. One-dimensional arrays may be long, so that they span partitions.
-CANVAS: dict[int, tuple[int, ...]] = {0: (), 1: (6000,), 2: (36, 36), 3: (12, 12, 12)}
+#: The largest extents by number of dimensions.
+CANVAS: dict[int, tuple[int, ...]] = {0: (), 1: (100,), 2: (36, 36), 3: (12, 12, 12)}
 
 UFUNCS = {"add": np.add, "min": np.minimum, "max": np.maximum}
 

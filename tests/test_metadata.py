@@ -143,7 +143,10 @@ def test_hostile_documents() -> None:
     refused(InvalidInputError, data_type="string")
     refused(InvalidInputError, dimension_names=["x"])
     sharded = metadata(shards=(4, 6)).to_document((4, 6))["codecs"]
-    refused(InvalidInputError, codecs=[{"name": "sharding_indexed", "configuration": sharded[0]["configuration"] | {"codecs": sharded}}])
+    refused(
+        InvalidInputError,
+        codecs=[{"name": "sharding_indexed", "configuration": sharded[0]["configuration"] | {"codecs": sharded}}],
+    )
     for text in ("", "[]", "{}", "null", metadata().stored().replace("float32", "float33"), "[" * 100_000):
         with pytest.raises(CorruptionError):
             ArrayMetadata.from_stored(text)
@@ -225,8 +228,8 @@ def test_names() -> None:
     assert check_name("c/0") == ("c", "0")
     refused: list[Any] = [
         "", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "...", "a\\b", "a\0", "a\n", "\x7f", "\x85", "__a", "a/__b",
-        "zarr.json", "a/.zarray", ".zgroup", ".zattrs", ".zmetadata", "ZARR.JSON", "x" * 256, "é" * 128, "a/" * 500 + "a",
-        "\ud800", None, 3, b"a",
+        "zarr.json", "a/.zarray", ".zgroup", ".zattrs", ".zmetadata", "ZARR.JSON", "x" * 256, "é" * 128,
+        "a/" * 500 + "a", "\ud800", None, 3, b"a",
     ]  # fmt: skip
     for name in refused:
         with pytest.raises(InvalidInputError):

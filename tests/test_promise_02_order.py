@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -37,9 +38,8 @@ def counter(store: Any, clock: Clock, commits: int = 4) -> list[Any]:
 
 def test_committed_at_is_the_databases_clock(store: Any, clock: Clock) -> None:
     commits = counter(store, clock)
-    assert [later.committed_at - first.committed_at for first, later in zip(commits, commits[1:], strict=False)] == [
-        HOUR
-    ] * 3
+    times = [commit.committed_at for commit in commits]
+    assert [later - earlier for earlier, later in itertools.pairwise(times)] == [HOUR] * 3
     assert commits[-1].committed_at == clock.now
     assert commits[-1].committed_at.utcoffset() == timedelta(0)
 
@@ -88,6 +88,7 @@ def test_versions_rise_through_all_branches_and_conflicts_go_by_them(store: Any,
 
 def test_as_of_is_inclusive(store: Any, clock: Clock) -> None:
     commits = counter(store, clock)
+    clock.now += HOUR
     for number, commit in enumerate(commits):
         assert store.snapshot(as_of=commit.committed_at)["n"][0] == number
         assert store.snapshot(as_of=commit.committed_at + MICROSECOND)["n"][0] == number

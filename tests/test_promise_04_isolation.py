@@ -206,9 +206,7 @@ def ids(cases: list[tuple[str, Step, str]]) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "read", "change"), STALE, ids=ids(STALE))
-def test_serializable_refuses_what_has_changed_since_it_was_read(
-    ward: Any, name: str, read: Step, change: str
-) -> None:
+def test_serializable_refuses_what_has_changed_since_it_was_read(ward: Any, name: str, read: Step, change: str) -> None:
     with ward.transaction(isolation="serializable") as tx:
         read(tx)
         tx["notes"][0] = 1

@@ -252,13 +252,21 @@ SPANNING: dict[str, tuple[Edit, list[int], list[int]]] = {  # cells 6 to 10 of t
         [6, 7, 50, 51],
         [52, 53, 102, 103, 104, 105],
     ),
-    "a step": (lambda array: array.__setitem__(np.s_[7:15:3], [50, 51, 52]), [6, 50, 8, 9], [51, 101, 102, 52, 104, 105]),
+    "a step": (
+        lambda array: array.__setitem__(np.s_[7:15:3], [50, 51, 52]),
+        [6, 50, 8, 9],
+        [51, 101, 102, 52, 104, 105],
+    ),
     "a step backwards": (
         lambda array: array.__setitem__(np.s_[13:5:-2], [50, 51, 52, 53]),
         [6, 53, 8, 52],
         [100, 51, 102, 50, 104, 105],
     ),
-    "a list": (lambda array: array.__setitem__([12, 6, 9], [50, 51, 52]), [51, 7, 8, 52], [100, 101, 50, 103, 104, 105]),
+    "a list": (
+        lambda array: array.__setitem__([12, 6, 9], [50, 51, 52]),
+        [51, 7, 8, 52],
+        [100, 101, 50, 103, 104, 105],
+    ),
     "points": (by("vindex", [15, 8], [50, 51]), [6, 7, 51, 9], [100, 101, 102, 103, 104, 50]),
     "a clear": (lambda array: array.clear(np.s_[9:11]), [6, 7, 8, 0], [0, 101, 102, 103, 104, 105]),
     "an accumulation": (
@@ -270,9 +278,7 @@ SPANNING: dict[str, tuple[Edit, list[int], list[int]]] = {  # cells 6 to 10 of t
 
 
 @pytest.mark.parametrize(("edit", "base", "appended"), SPANNING.values(), ids=SPANNING)
-def test_writes_that_span_the_end_are_cut_there(
-    store: Any, edit: Edit, base: list[int], appended: list[int]
-) -> None:
+def test_writes_that_span_the_end_are_cut_there(store: Any, edit: Edit, base: list[int], appended: list[int]) -> None:
     create(store, "a", np.arange(10), chunks=(4,))
     with store.transaction() as tx:
         tx["a"].append(np.arange(6) + 100)

@@ -13,6 +13,7 @@ from histories import append, conflict, create, put, resize, same
 from txstore.errors import ConflictError, DTypeError, InvalidInputError, ReadOnlyError
 
 UFUNCS = {"add": np.add, "min": np.minimum, "max": np.maximum}
+PAIRS = list(itertools.permutations(UFUNCS, 2))
 
 
 def accumulate(store: Any, path: str, sel: Any, values: Any, op: str = "add", **options: Any) -> Any:
@@ -130,7 +131,7 @@ def test_the_same_op_never_conflicts(store: Any, op: str) -> None:
     same(store["a"][...], base)
 
 
-@pytest.mark.parametrize(("one", "two"), itertools.permutations(UFUNCS, 2))
+@pytest.mark.parametrize(("one", "two"), PAIRS)
 def test_different_ops_on_the_same_cells_conflict(store: Any, one: str, two: str) -> None:
     create(store, "a", np.arange(10), chunks=(10,))
     with store.transaction() as tx:
@@ -140,7 +141,7 @@ def test_different_ops_on_the_same_cells_conflict(store: Any, one: str, two: str
             tx.commit()
 
 
-@pytest.mark.parametrize(("one", "two"), itertools.permutations(UFUNCS, 2))
+@pytest.mark.parametrize(("one", "two"), PAIRS)
 def test_different_ops_on_other_cells_of_the_chunk_commit(store: Any, one: str, two: str) -> None:
     base = np.arange(10)
     create(store, "a", base, chunks=(10,))

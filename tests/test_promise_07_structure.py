@@ -67,7 +67,14 @@ def labelled(store: Any) -> Any:
         (setting("units", "C"), lambda tx: tx["a"].__setitem__(0, 9), {"units": "C", "note": "x"}),
         (lambda tx: tx["a"].__setitem__(0, 9), deleting("note"), {"units": "K"}),
     ],
-    ids=["set beside set", "new beside new", "delete beside set", "delete beside delete", "before cells", "after cells"],
+    ids=[
+        "set beside set",
+        "new beside new",
+        "delete beside set",
+        "delete beside delete",
+        "before cells",
+        "after cells",
+    ],
 )
 def test_different_keys_never_conflict(labelled: Any, first: Step, second: Step, expected: dict[str, Any]) -> None:
     beside(labelled, first, second)

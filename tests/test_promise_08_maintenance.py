@@ -77,9 +77,7 @@ def test_compaction_changes_no_version_by_a_bit(store: Any, times: int) -> None:
             same(held[version]["a"][3:9:2, 1:4], expected[3:9:2, 1:4])
 
 
-def test_compaction_after_every_commit_changes_no_version_by_a_bit(
-    store: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compaction_after_every_commit_changes_no_version_by_a_bit(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = rich_history(store)
     with store.transaction() as tx:
         del tx["a"]
@@ -198,9 +196,7 @@ def write_everything(tx: Any) -> None:
 @pytest.mark.parametrize("work", MAINTENANCE.values(), ids=MAINTENANCE)
 @pytest.mark.parametrize("isolation", ["snapshot", "serializable"])
 @pytest.mark.parametrize("when", ["before staging", "after staging"])
-def test_maintenance_fails_no_writer(
-    store: Any, work: Callable[[Any], object], isolation: str, when: str
-) -> None:
+def test_maintenance_fails_no_writer(store: Any, work: Callable[[Any], object], isolation: str, when: str) -> None:
     for path in ("a", "b", "c", "elsewhere"):
         create(store, path, np.arange(10), chunks=(4,))
     for number in range(4):

@@ -199,7 +199,8 @@ def check(selection: Selection, flat: Flat, data: st.DataObject) -> None:
     for _, part in selection.chunks(grid):
         piece = selection.pieces(part)
         assert piece is not None
-        written[(*piece.box.slices(), ...)][piece.inner or ...] = spread[piece.outer]
+        view = written[piece.box.slices()] if shape else written
+        view[piece.inner or ...] = spread[piece.outer]
     wanted = numbered(shape).reshape(-1)
     while values.ndim > np.ndim(flat):
         values = values[0]

@@ -174,7 +174,6 @@ def test_threads_append_into_one_transaction(store: Any) -> None:
 
         with ThreadPoolExecutor(8) as pool:
             blocks = list(pool.map(work, range(40)))
-        put(store, "a", ..., 0)
         with store.transaction() as other:
             other["a"].append(np.full(5, -1, dtype="i4"))
     final = store["a"][...]

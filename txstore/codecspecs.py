@@ -145,7 +145,8 @@ def auto_codecs(dtype: np.dtype[Any]) -> Codecs:
     """The codecs that nobody chose; measured in docs/decisions/0002-default-codec.md."""
     if (dtype.kind in "SUV" and dtype.names is None) or dtype.itemsize > 255:
         return ({"name": "zstd", "configuration": {"level": 1, "checksum": False}},)
-    blosc = {"typesize": dtype.itemsize, "cname": "lz4", "clevel": 5, "shuffle": _shuffle_for(dtype), "blocksize": 0}
+    shuffle = "bitshuffle" if dtype.kind in "fc" or dtype.itemsize == 1 else "shuffle"
+    blosc = {"typesize": dtype.itemsize, "cname": "lz4", "clevel": 5, "shuffle": shuffle, "blocksize": 0}
     return ({"name": "blosc", "configuration": blosc},)
 
 

@@ -90,6 +90,8 @@ def _stored(dtype: np.dtype[Any], depth: int = 0) -> np.dtype[Any]:
     if dtype.itemsize and type(dtype) in (np.dtypes.BytesDType, np.dtypes.StrDType, np.dtypes.VoidDType):
         return np.dtype(f"{dtype.kind}{dtype.itemsize // (4 if dtype.kind == 'U' else 1)}")
     if dtype.kind in _TIMES:
+        if native == np.dtype("M8"):
+            raise DTypeError("datetime64 needs a unit, such as 'M8[ns]': zarr-python can't open one without")
         return np.dtype(native.str)
     if dtype.kind in "SUV" and not dtype.itemsize:
         raise DTypeError(f"{dtype!r} has no size; give the width, such as 'U16' or 'S16'")

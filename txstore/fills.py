@@ -162,7 +162,7 @@ def _float_from_zarr(dtype: np.dtype[Any], json: Any) -> Any:
         return float(json)
     if type(json) not in (int, float):
         raise ValueError("a number is expected")
-    if abs(json) > np.finfo(dtype).max:
+    if float(np.finfo(dtype).max) < abs(json) < math.inf:
         raise ValueError("it does not fit")
     return json
 

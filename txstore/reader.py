@@ -466,6 +466,13 @@ class ArrayView:
                 return place
         return DIRTY
 
+    def fills_since(self, partition: bytes) -> int:
+        """How many fills of the whole array lie above the base of a partition."""
+        table, whole = self._tables(partition)
+        if table is None or whole is None:
+            return 0
+        return sum(one.version > table.after for one in whole.fragments[: whole.upto_version(self.version)])
+
     def fetch(self, place: Place) -> bytes:
         """The encoded bytes at a place, checked against their checksum."""
         return self._retrying(lambda: self.source.fetch(place))

@@ -256,6 +256,8 @@ def decode_mask(data: bytes, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     n_bytes = (size + 7) // 8
     if _declared_size(data) != n_bytes:
         raise CorruptionError(f"an encoded mask of shape {shape} does not declare {n_bytes} bytes")
+    if not size:
+        return np.zeros(shape, np.bool_)  # the codec can't decode into nothing
     bits = np.empty(n_bytes, np.uint8)
     try:
         decoded = _MASK_CODEC.decode(data, bits)

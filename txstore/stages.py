@@ -242,6 +242,8 @@ def _delta(dtype: str, astype: str) -> Stage:
 
     def decode(data: Any, size: int, out: Octets | None) -> Any:
         out = np.empty(size, np.uint8) if out is None else out
+        if memoryview(data).nbytes != size:
+            raise CorruptionError(f"{memoryview(data).nbytes} bytes of differences, where {size} are expected")
         differences = np.frombuffer(data, codec.dtype)
         np.add.accumulate(differences, dtype=codec.dtype, out=out.view(codec.dtype))
         return out

@@ -11,7 +11,7 @@ from benchmarks.measure import disk, median_ms, timed
 from benchmarks.systems import Codec, Spec, System
 from benchmarks.workloads.registry import Figures, Size, check, everything, workload
 
-REPEATS = 9
+REPEATS = 25
 
 
 def opening(system: System, name: str, box: Box) -> Figures:
@@ -39,7 +39,7 @@ def stride(curve: list[Figures], key: str) -> float:
     curve=True,
 )
 def many_arrays(system: System, codec: Codec, size: Size) -> Figures:
-    counts = (10, 100, 1_000, 10_000) if size == "full" else (10, 40)
+    counts = (25, 100, 1_000, 10_000) if size == "full" else (25, 50)
     spec = Spec((256, 256), (64, 64), codec)
     values = plane((20, 20), seed=5)
     box = (slice(50, 70), slice(50, 70))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +21,7 @@ class Commands(TyperGroup):
         """The commands in the order in which they were added, which is the order of a store's life."""
         return list(self.commands)
 
-    def main(self, *args: Any, **extra: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Run a command. With ``standalone_mode`` (the default) the process exits with its code.
 
         Raises
@@ -29,14 +30,15 @@ class Commands(TyperGroup):
             At the end of every run in standalone mode.
         """
         standalone = extra.pop("standalone_mode", True)
-        code = self._run(*args, **extra)
+        code = self._run(args, *rest, **extra)
         if standalone:
             sys.exit(code)
         return code
 
-    def _run(self, *args: Any, **extra: Any) -> int:
+    def _run(self, *given: Any, **extra: Any) -> int:
+        extra["standalone_mode"] = False
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(*given, **extra)
             sys.stdout.flush()
             return code if isinstance(code, int) else ExitCode.OK
         except TxStoreError as error:

@@ -65,7 +65,7 @@ def _documents(node: Array | Group) -> Iterator[tuple[str, dict[str, Any]]]:
 
     yield node.path, document(node)
     if not isinstance(node, Array):
-        for _, member in sorted(node.members(max_depth=None), key=lambda pair: pair[0]):
+        for _, member in node.members():
             yield member.path, document(member)
 
 
@@ -75,10 +75,18 @@ def document(node: Array | Group) -> dict[str, Any]:
 
 
 def _values(array: Array, axes: Sequence[Axis]) -> dict[str, Any]:
+    import numpy as np
+
     from txstore.cli import selections
 
     cells = array[selections.index(axes)]
-    data = cells.astype(str).tolist() if array.dtype.kind in "mM" else cells.tolist()
+    # Neither times nor bytes have a form in JSON; both are written as in the text.
+    if array.dtype.kind in "mM":
+        data = cells.astype(str).tolist()
+    elif array.dtype.kind == "S":
+        data = np.strings.decode(cells, "latin-1").tolist()
+    else:
+        data = cells.tolist()
     return {
         "path": array.path,
         "selection": selections.show(axes),
@@ -118,7 +126,7 @@ def blocks(axes: Sequence[Axis], cells: int) -> Iterator[tuple[Axis, ...]]:
         yield from blocks([*axes[:long], span[start : start + count], *axes[long + 1 :]], cells)
 
 
-def _rows(axes: Sequence[Axis], cells: Any) -> Iterator[tuple[str, Sequence[Any]]]:
+def _rows(axes: Sequence[Axis], cells: Any) -> Iterator[tuple[str, Iterable[Any]]]:
     """The lines of the last axis in ``cells``, each with the index of its first cell."""
     import numpy as np
 

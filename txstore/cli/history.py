@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from txstore.cli.exits import ExitCode, complain, exit_code
 from txstore.cli.options import HISTORY, AtOpt, IndexOpt, JsonOpt, PathArg, StoreArg, example
-from txstore.errors import TxStoreError
+from txstore.errors import NotFoundError, TxStoreError
 
 if TYPE_CHECKING:
-    from txstore.store import Commit, Diff, Store
+    from txstore.commits import Commit
+    from txstore.compaction.diff import Diff
+    from txstore.store import Store
 
 
 def log(
@@ -47,8 +49,11 @@ def _commits(store: Store, path: str, at: str | None) -> Iterator[Commit]:
     from txstore.cli import refs
 
     snap = refs.parse(store, at).snapshot(store)
+    # What came later on the same branch is not the history of an older version.
+    newest = next((one for one in store.log(branch=snap.branch) if one.version <= snap.version), None)
+    if newest is not None and newest.version != snap.version:
+        raise NotFoundError(f"the branch {snap.branch!r} has been replaced: its log no longer leads to {at}")
     for commit in store.log(branch=snap.branch, path=path or None):
-        # A version older than the head: what came after it on the same branch is not its history.
         if commit.version <= snap.version:
             yield commit
 
@@ -66,7 +71,7 @@ def _print_commit(commit: Commit) -> None:
     }
     output.record(facts)
     if commit.message:
-        output.say("\n" + "\n".join(f"    {line}" for line in commit.message.splitlines()))
+        output.say("\n" + "\n".join(f"    {line}" for line in commit.message.split("\n")))
 
 
 def diff(
@@ -100,12 +105,8 @@ def diff(
     else:
         for line, style in _lines(found):
             output.say(line, style=style)
-    if status and _differs(found):
+    if status and found:
         raise typer.Exit(ExitCode.FAILED)
-
-
-def _differs(found: Diff) -> bool:
-    return any((found.added, found.removed, found.moved, found.resized, found.attrs, found.boxes))
 
 
 def _lines(found: Diff) -> Iterator[tuple[str, str]]:
@@ -113,19 +114,15 @@ def _lines(found: Diff) -> Iterator[tuple[str, str]]:
         yield f"+ {path}", "green"
     for path in found.removed:
         yield f"- {path}", "red"
-    for before, after in _pairs(found.moved):
+    for before, after in found.moved:
         yield f"> {before} -> {after}", "cyan"
-    for path, (before, after) in _pairs(found.resized):
-        yield f"~ {path} shape {tuple(before)} -> {tuple(after)}", "yellow"
-    for path, keys in _pairs(found.attrs):
+    for path, (before, after) in found.resized.items():
+        yield f"~ {path} shape {before} -> {after}", "yellow"
+    for path, keys in found.attrs.items():
         yield f"~ {path or '/'} attributes {', '.join(keys)}", "yellow"
-    for path, boxes in _pairs(found.boxes):
+    for path, boxes in found.boxes.items():
         for box in boxes:
             yield f"~ {path} {box}", ""
-
-
-def _pairs(value: Mapping[Any, Any] | Any) -> Iterator[tuple[Any, Any]]:
-    yield from value.items() if isinstance(value, Mapping) else value
 
 
 def register(app: typer.Typer) -> None:

@@ -86,9 +86,9 @@ def _listed(node: Node, recursive: bool) -> Iterator[tuple[str, Node]]:
     if isinstance(node, Array):
         yield node.path, node
     elif recursive:
-        yield from sorted(node.members(max_depth=None), key=lambda member: member[0])
+        yield from node.members()
     else:
-        yield from sorted([*node.groups(), *node.arrays()], key=lambda child: child[0])
+        yield from node.members(max_depth=0)
 
 
 def _row(name: str, node: Node) -> tuple[str, str, str, str]:
@@ -129,17 +129,18 @@ def info(
 
     with access.opened(root, "r", index) as store:
         snap = refs.parse(store, at).snapshot(store)
+        state = {"branch": snap.branch, "version": snap.version, "committed_at": snap.committed_at}
         if access.node_path(path):
-            facts = _stored(find(snap, path))
+            facts = _stored(find(snap, path)) | state
         else:
-            members = list(snap.members(max_depth=None))
-            arrays = sum(is_array(node) for _, node in members)
-            facts = {**output.plain(store.info()), "arrays": arrays, "groups": len(members) - arrays}
-        facts |= {"version": snap.version, "committed_at": snap.committed_at}
+            facts = store.info() | {"snapshot": state | _counts(snap)}
         if as_json:
             output.emit_json(facts)
-        else:
-            output.record(facts)
+            return
+        output.record({name: value for name, value in facts.items() if name != "snapshot"})
+        if "snapshot" in facts:
+            output.say(f"\n{snap.branch} at version {snap.version}:")
+            output.record(_counts(snap))
 
 
 def _stored(node: Node) -> dict[str, Any]:
@@ -147,11 +148,16 @@ def _stored(node: Node) -> dict[str, Any]:
 
     facts = describe(node)
     if not isinstance(node, Array):
-        members = list(node.members(max_depth=None))
-        arrays = sum(is_array(member) for _, member in members)
-        return facts | {"arrays": arrays, "groups": len(members) - arrays}
+        return facts | _counts(node)
     fragments = node.fragments()
-    return facts | {"fragments": len(fragments), "stored_bytes": sum(fragment.bytes for fragment in fragments)}
+    stored = sum(fragment.directory(node.chunks).nbytes for fragment in fragments if not fragment.stripped)
+    return facts | {"fragments": len(fragments), "stored_bytes": stored}
+
+
+def _counts(group: Group) -> dict[str, int]:
+    members = list(group.members())
+    arrays = sum(is_array(member) for _, member in members)
+    return {"arrays": arrays, "groups": len(members) - arrays}
 
 
 def register(app: typer.Typer) -> None:

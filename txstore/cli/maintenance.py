@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from txstore.cli import refs
 from txstore.cli.exits import ExitCode
 from txstore.cli.options import (
     MAINTENANCE,
+    BranchOpt,
     DryRunOpt,
     IndexOpt,
     JsonOpt,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 def compact(
     root: StoreArg,
     path: PathArg = "",
+    branch: BranchOpt = refs.MAIN,
     dry_run: DryRunOpt = False,
     threads: ThreadsOpt = None,
     index: IndexOpt = None,
@@ -40,7 +43,9 @@ def compact(
         pool(threads) as executor,
         output.progress("compacting", quiet=as_json) as progress,
     ):
-        report = store.compact(access.node_path(path), executor=executor, dry_run=dry_run, progress=progress)
+        report = store.compact(
+            access.node_path(path), branch=branch, executor=executor, dry_run=dry_run, progress=progress
+        )
     _finish(report, as_json)
 
 
@@ -57,7 +62,7 @@ def expire(
     as_json: JsonOpt = False,
 ) -> None:
     """Give up old versions. What either rule keeps stays, and so do heads, tags and what is being read."""
-    from txstore.cli import access, output, refs
+    from txstore.cli import access, output
 
     if older_than is None and keep_last is None:
         raise InvalidInputError("say what to keep: --older-than AGE, --keep-last N, or both")
@@ -92,21 +97,11 @@ def verify(
     if as_json:
         output.emit_json(report)
     else:
-        facts = report.to_dict()
-        problems = facts.pop("problems")
-        output.record(facts)
-        for problem in problems:
-            output.say(f"problem: {_line(problem)}", style="red")
+        output.record({name: value for name, value in report.to_dict().items() if name != "problems"})
+        for problem in report.problems:
+            output.say(f"problem: {problem}", style="red")
     if not report.ok:
         raise typer.Exit(ExitCode.DAMAGED)
-
-
-def _line(problem: Any) -> str:
-    from txstore.cli import output
-
-    if isinstance(problem, dict):
-        return ", ".join(f"{name}: {value}" for name, value in output.plain(problem).items() if value is not None)
-    return str(problem)
 
 
 def _finish(report: Any, as_json: bool) -> None:

@@ -42,9 +42,8 @@ def tag(
             store.delete_tag(name)
             _deleted("tag", name, as_json)
         else:
-            version = _version(store, ref)
-            store.create_tag(name, version, move=force)
-            _created("tag", name, version, as_json)
+            store.create_tag(name, _version(store, ref), move=force)
+            _created("tag", name, store.tags()[name], as_json)
 
 
 def branch(
@@ -72,7 +71,7 @@ def branch(
             if force and name in store.branches():
                 store.delete_branch(name)
             store.create_branch(name, version)
-            _created("branch", name, version, as_json)
+            _created("branch", name, store.branches()[name], as_json)
 
 
 def _check(name: str | None, ref: str | None, delete: bool, force: bool) -> None:
@@ -82,10 +81,10 @@ def _check(name: str | None, ref: str | None, delete: bool, force: bool) -> None
         raise InvalidInputError("-d takes a NAME and nothing else")
 
 
-def _version(store: Store, ref: str | None) -> int:
+def _version(store: Store, ref: str | None) -> int | None:
     from txstore.cli import refs
 
-    return refs.parse(store, ref).snapshot(store).version
+    return None if ref is None else refs.parse(store, ref).snapshot(store).version
 
 
 def _list(names: Mapping[str, int], as_json: bool) -> None:

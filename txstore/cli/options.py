@@ -27,6 +27,7 @@ AtOpt = Annotated[
         "--at", metavar="REF", help="A version, tag, branch, time, or BRANCH@VERSION, BRANCH@TIME. Default: main."
     ),
 ]
+BranchOpt = Annotated[str, typer.Option("--branch", "-b", metavar="NAME", help="The branch.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 DryRunOpt = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 ThreadsOpt = Annotated[
@@ -47,6 +48,7 @@ __all__ = [
     "MAINTENANCE",
     "TRANSFER",
     "AtOpt",
+    "BranchOpt",
     "DryRunOpt",
     "IndexOpt",
     "JsonOpt",

@@ -62,8 +62,6 @@ def plain(value: Any) -> Any:
         return plain(value.to_dict())
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if hasattr(value, "_asdict"):
-        return plain(value._asdict())
     if hasattr(value, "tolist"):  # NumPy, which this module does not import
         return plain(value.tolist())
     if isinstance(value, Iterable):
@@ -134,7 +132,7 @@ def _show(name: str, value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, (int, float)):
-        return f"{value:,}" if isinstance(value, int) and name != "version" else str(value)
+        return str(value)
     return json.dumps(plain(value), ensure_ascii=False)
 
 

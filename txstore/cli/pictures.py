@@ -41,6 +41,7 @@ def save(drawn: Slice, file: str, *, title: str, cmap: str, low: float, high: fl
         raise InvalidInputError(f"matplotlib has no colour map {cmap!r}")
     rows, columns = drawn.rows, drawn.columns
     # A Figure of its own, without pyplot: no window system and no state of the process is touched.
+    (left, right), (top, bottom) = _edges(columns), _edges(rows)
     figure = Figure(figsize=(8, 6), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(
@@ -50,7 +51,7 @@ def save(drawn: Slice, file: str, *, title: str, cmap: str, low: float, high: fl
         vmax=high,
         interpolation="nearest",
         aspect="equal" if drawn.square else "auto",
-        extent=(*_edges(columns), *reversed(_edges(rows))),
+        extent=(left, right, bottom, top),
     )
     axes.set_title(_literal(title))
     axes.set_ylabel(_literal(drawn.names[0]))

@@ -75,7 +75,8 @@ def numbers(values: NDArray[Any]) -> NDArray[np.float64]:
     if values.dtype.kind in "mM":
         return np.where(np.isnat(values), np.nan, values.astype(np.int64).astype(np.float64))
     if values.dtype.kind == "c":
-        return np.abs(values).astype(np.float64)
+        magnitudes: NDArray[np.float64] = np.abs(values).astype(np.float64)
+        return magnitudes
     if values.dtype.kind not in "biuf":
         raise InvalidInputError(f"values of dtype {values.dtype} can't be drawn")
     return values.astype(np.float64)
@@ -100,7 +101,8 @@ def scale(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.fl
         return np.where(np.isnan(values), np.nan, 0.5)
     # Halved first: the span of the largest floats is more than a float holds.
     span = high / 2 - low / 2
-    return np.clip((values / 2 - low / 2) / span, 0.0, 1.0)
+    scaled: NDArray[np.float64] = np.clip((values / 2 - low / 2) / span, 0.0, 1.0)
+    return scaled
 
 
 def colors(scaled: NDArray[np.float64], name: str) -> NDArray[np.uint8]:

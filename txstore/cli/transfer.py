@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 import typer
 
-from txstore.cli.options import TRANSFER, AtOpt, IndexOpt, JsonOpt, StoreArg, ThreadsOpt, example
+from txstore.cli import refs
+from txstore.cli.options import TRANSFER, AtOpt, BranchOpt, IndexOpt, JsonOpt, StoreArg, ThreadsOpt, example
 
 
 class Layout(StrEnum):
@@ -49,6 +50,10 @@ def import_(
         str, typer.Argument(metavar="DST", help="The store; created where there is none.", show_default=False)
     ],
     path: Annotated[str, typer.Option("--path", metavar="PATH", help="Where to put it in the store.")] = "",
+    branch: BranchOpt = refs.MAIN,
+    message: Annotated[
+        str | None, typer.Option("--message", "-m", metavar="TEXT", help="The message of the commit.")
+    ] = None,
     index: IndexOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
@@ -56,7 +61,7 @@ def import_(
     from txstore.cli import access, output
 
     with access.opened(dst, "a", index) as store, output.progress("importing", quiet=as_json) as progress:
-        report = store.import_zarr(src, path=access.node_path(path), progress=progress)
+        report = store.import_zarr(src, path=access.node_path(path), branch=branch, message=message, progress=progress)
     _finish(report, as_json)
 
 
@@ -87,7 +92,7 @@ def export(
     as_json: JsonOpt = False,
 ) -> None:
     """Export a version as plain Zarr, which any reader opens without txstore."""
-    from txstore.cli import access, output, refs
+    from txstore.cli import access, output
     from txstore.cli.workers import pool
 
     with access.opened(src, "r", index) as store:
@@ -97,7 +102,7 @@ def export(
                 dst,
                 path=access.node_path(path),
                 version=version,
-                zarr_format=cast(Literal[2, 3], int(zarr_format.value)),
+                zarr_format=int(zarr_format.value),
                 layout=layout.value,
                 profile=profile.value,
                 consolidated=consolidated,

@@ -1,0 +1,164 @@
+"""Expiry and vacuum: which versions stay readable, and letting go of what they do not need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from txstore.commits import to_us
+from txstore.core import Core
+from txstore.errors import InvalidInputError
+from txstore.holder import Holder
+from txstore.index import engine as clock
+from txstore.index import lookup, retention
+from txstore.index.edits import MAIN
+from txstore.index.engine import read_head
+from txstore.storage import segment_key
+
+if TYPE_CHECKING:
+    from txstore.store import Store
+
+
+@dataclass(frozen=True)
+class ExpireReport:
+    """What expiry did, or (dry run) would do.
+
+    Attributes
+    ----------
+    horizon : int
+        Versions from here on can be read; older ones where a tag or a branch holds them.
+    before : int
+        The horizon before.
+    expired : int
+        Commits that fell below it.
+    dry_run : bool
+        Whether nothing was done.
+    """
+
+    horizon: int
+    before: int
+    expired: int
+    dry_run: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as a JSON-able dict."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class VacuumReport:
+    """What vacuum let go, or (dry run) would let go.
+
+    Attributes
+    ----------
+    fragments, bases : int
+        Rows of the index.
+    segments : int
+        Files deleted.
+    inline : int
+        Small segments deleted from the index.
+    intents : int
+        Files that dead processes had begun.
+    bytes : int
+        Encoded bytes freed.
+    dry_run : bool
+        Whether nothing was done.
+    """
+
+    fragments: int
+    bases: int
+    segments: int
+    inline: int
+    intents: int
+    bytes: int
+    dry_run: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as a JSON-able dict."""
+        return asdict(self)
+
+
+def expire(store: Store, *, older_than: Any, keep_last: int | None, dry_run: bool) -> ExpireReport:
+    """Move the horizon; see ``Store.expire``."""
+    core = store._core
+    if older_than is None and keep_last is None:
+        raise InvalidInputError("expire needs older_than= or keep_last=, or both")
+    if keep_last is not None and (not isinstance(keep_last, int) or isinstance(keep_last, bool) or keep_last < 1):
+        raise InvalidInputError(f"keep_last={keep_last!r} must be an integer from 1 on")
+    moment = None if older_than is None else _moment(older_than)
+    with core.index.dialect.exclusive(), core.index.read() as connection:
+        # Under the lock: a transaction that begins from now on pins a version at or above this head.
+        head = read_head(connection)
+        wanted = [head.head]
+        if keep_last is not None:
+            rows = lookup.commits(connection, lookup.lineage(connection, MAIN, head.head), limit=keep_last)
+            wanted.append(rows[-1].version if len(rows) == keep_last else 0)
+        if moment is not None:
+            wanted.append(lookup.version_at(connection, moment))
+        wanted += Holder.live(core.locks).values()
+        horizon = max(head.horizon, min(wanted))
+        expired = lookup.count_commits(connection, head.horizon, horizon)
+    if not dry_run:
+        horizon = retention.move_horizon(core.index, horizon)
+    return ExpireReport(horizon, head.horizon, expired, dry_run)
+
+
+def _moment(value: Any) -> int:
+    if isinstance(value, timedelta):
+        if value < timedelta(0):
+            raise InvalidInputError(f"older_than={value} must not be negative")
+        return clock.now_us() - value // timedelta(microseconds=1)
+    if isinstance(value, datetime | str):
+        return to_us(value)
+    raise InvalidInputError(f"older_than={value!r} must be a timedelta or an aware datetime")
+
+
+def vacuum(store: Store, *, dry_run: bool = False, throttle: Callable[[int], None] | None = None) -> VacuumReport:
+    """Delete what nothing needs; see ``Store.vacuum``.
+
+    Parameters
+    ----------
+    throttle : callable, optional
+        Called with 0 between two steps, in which it may sleep, and raise to end the work there: the next vacuum goes
+        on with it.
+    """
+    core = store._core
+    pause = throttle or (lambda _: None)
+    freed = retention.Freed()
+    with core.index.read() as connection:
+        head = read_head(connection)
+        # Who has pinned a version and then found it retained, while expiry was just about to let it go, shows here.
+        horizon = min([head.horizon, *Holder.live(core.locks).values()])
+        found = list(retention.garbage(connection, head, horizon))
+    if dry_run:
+        return VacuumReport(
+            sum(len(rows.fragments) for rows in found), sum(len(rows.bases) for rows in found), 0, 0, 0, 0, True
+        )
+    try:
+        for rows in found:
+            for step in retention.steps(rows):
+                pause(0)
+                retention.doom(core.index, step, freed, horizon)
+        freed.intents = retention.doom_intents(core.index, lambda: Holder.live(core.locks))
+        _delete_files(core, freed, pause)
+        if freed.inline or freed.fragments:
+            retention.shrink(core.index, between=lambda: pause(0))
+    finally:
+        core.forget()
+    return VacuumReport(freed.fragments, freed.bases, freed.segments, freed.inline, freed.intents, freed.bytes)
+
+
+def _delete_files(core: Core, freed: retention.Freed, pause: Callable[[int], None]) -> None:
+    """The second phase: files first, their rows when the files are gone. A crash in between is simply gone on with."""
+    buried = []
+    try:
+        for segment, size in retention.doomed(core.index):
+            pause(0)
+            core.storage.delete(segment_key(segment))
+            buried.append(segment)
+            freed.segments += 1
+            freed.bytes += size
+    finally:
+        retention.bury(core.index, buried)
