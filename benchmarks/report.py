@@ -123,7 +123,8 @@ def pictures(results: dict[str, Any], folder: Path) -> list[Path]:
             axis.set_title(key)
             axis.set_xlabel(workload.name.removeprefix("many_"))
             axis.grid(True, which="both", alpha=0.3)
-            axis.margins(y=0.6)
+            low, high = axis.get_ylim()
+            axis.set_ylim(low / 3, high * 3)  # a decade at least, so that flat looks flat
         axes[0][0].legend()
         figure.tight_layout()
         path = folder / f"{workload.name}.png"

@@ -44,10 +44,15 @@ def ordered(
     def results() -> Iterator[_Result]:
         for item in items:
             if len(waiting) >= ahead:
-                yield waiting.popleft().result()
+                yield first()
             waiting.append(pool.submit(work, item))
         while waiting:
-            yield waiting.popleft().result()
+            yield first()
+
+    def first() -> _Result:
+        result = waiting[0].result()  # stays in the queue, and is waited for, when this is interrupted
+        waiting.popleft()
+        return result
 
     try:
         yield results()

@@ -72,7 +72,7 @@ def daemon(root: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The daemon as anybody would start it, stopped by SIGTERM."""
     package = str(Path(txstore.__file__).resolve().parent.parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))}
-    command = [sys.executable, "-m", "txstore.cli", "daemon", str(root), "--interval", "1s", "--min-fragments", "64"]
+    command = [sys.executable, "-m", "txstore", "daemon", str(root), "--interval", "1s", "--min-fragments", "64"]
     with open(log, "wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
     try:

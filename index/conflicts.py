@@ -292,11 +292,13 @@ def _touches(edit: Edit) -> dict[int, str]:
 def implicit_groups(connection: sa.Connection, seen: Lineage, edit: Edit) -> dict[int, int]:
     """Missing parents that somebody else has made meanwhile: staged id to the id at the head."""
     there: dict[int, int] = {}
+    gone = {change.node for change in edit.nodes if isinstance(change, NodeDelete | NodeMove)}
     for change in edit.nodes:
         if isinstance(change, NodeCreate) and change.implicit:
             parent = there.get(change.parent, change.parent)
             row = lookup.child(connection, seen, parent, change.name) if parent >= ROOT else None
-            if row is not None and row.kind == "group":
+            # What the edit itself takes away is not there for what it makes afterwards.
+            if row is not None and row.kind == "group" and row.id not in gone:
                 there[change.node] = row.id
     return there
 

@@ -99,11 +99,14 @@ class Index:
             raise self.dialect.translate(error) from error
 
     def _give(self, connection: sa.Connection) -> None:
-        if self._closed or connection.invalidated or connection.in_transaction():
-            with contextlib.suppress(sa.exc.SQLAlchemyError):
-                connection.close()
+        if self._closed or connection.in_transaction():
+            self._drop(connection)
         else:
             self._idle.append(connection)
+
+    def _drop(self, connection: sa.Connection) -> None:
+        with contextlib.suppress(sa.exc.SQLAlchemyError):
+            connection.close()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -121,9 +124,12 @@ class Index:
             with connection.begin():
                 yield connection
         except sa.exc.SQLAlchemyError as error:
+            self._drop(connection)
             raise self.dialect.translate(error) from error
-        finally:
-            self._give(connection)
+        except BaseException:
+            self._drop(connection)
+            raise
+        self._give(connection)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -138,17 +144,18 @@ class Index:
         StorageError
             If the lock can't be had in time.
         """
-        connection = self._take()
-        try:
-            with self.dialect.exclusive():
+        with self.dialect.exclusive():
+            connection = self._take()
+            try:
                 connection.execution_options(txstore_write=True)
-                try:
-                    with connection.begin():
-                        yield connection
-                    self.dialect.after_commit(connection)
-                finally:
-                    connection.execution_options(txstore_write=False)
-        finally:
+                with connection.begin():
+                    yield connection
+                connection.execution_options(txstore_write=False)
+            except BaseException:
+                # After a failed COMMIT the database may still be in the transaction: only closing is sure to end it.
+                self._drop(connection)
+                raise
+            self.dialect.after_commit(connection)
             self._give(connection)
 
     @contextlib.contextmanager

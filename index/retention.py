@@ -25,7 +25,7 @@ from txstore.index.lookup import Lineage
 #: Rows that one transaction deletes at most, so that no writer waits long.
 _STEP = 500
 #: A fill over more partitions than this is kept until expiry of the array.
-_MAX_PARTITIONS = 10_000
+MAX_PARTITIONS = 10_000
 
 
 class Root(NamedTuple):
@@ -186,12 +186,12 @@ def _dead_fills(
                 table.c.version == version,
                 table.c.rank == rank,
             )
-        ).scalar()
+        ).scalar_one()
         box = Box.from_bytes(clip, grid.ndim)
         count = 1
         for low, high, extent in zip(box.lo, box.hi, grid.partition, strict=True):
             count *= (high - 1) // extent - low // extent + 1
-        if count > _MAX_PARTITIONS:
+        if count > MAX_PARTITIONS:
             continue
         keys = [key for key, _ in grid.partitions_in(box)]
         lowest = [min(_version(floor(bases.get(key, ()), root.first)) for key in keys) for root in retained]
@@ -310,9 +310,7 @@ def _unrefer(connection: sa.Connection, refs: Counter[tuple[bytes, bool]], freed
     segments, blobs = schema.segments, schema.blobs
     for (uuid, inline), count in refs.items():
         if inline:
-            connection.execute(
-                blobs.update().where(blobs.c.uuid == uuid).values(refs=blobs.c.refs - count)
-            )
+            connection.execute(blobs.update().where(blobs.c.uuid == uuid).values(refs=blobs.c.refs - count))
             length = connection.execute(
                 sa.select(sa.func.length(blobs.c.data)).where(blobs.c.uuid == uuid, blobs.c.refs <= 0)
             ).scalar()
@@ -321,9 +319,7 @@ def _unrefer(connection: sa.Connection, refs: Counter[tuple[bytes, bool]], freed
                 freed.inline += 1
                 freed.bytes += int(length)
         else:
-            connection.execute(
-                segments.update().where(segments.c.uuid == uuid).values(refs=segments.c.refs - count)
-            )
+            connection.execute(segments.update().where(segments.c.uuid == uuid).values(refs=segments.c.refs - count))
             connection.execute(
                 segments.update()
                 .where(segments.c.uuid == uuid, segments.c.refs <= 0, segments.c.state == "live")

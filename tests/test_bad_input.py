@@ -122,9 +122,7 @@ def test_unusual_names_are_names(store: Any, name: str) -> None:
     assert store[f"g/{name}"][...].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    "name", ["", "..", "x\0y", "x\ny", "-x", "x" * 5000, 7, None], ids=lambda name: repr(name)[:20]
-)
+@pytest.mark.parametrize("name", ["", "x\0y", "x\ny", "-x", 7, None], ids=repr)
 def test_bad_names_of_tags_and_branches_are_refused(filled: Any, name: Any) -> None:
     tags, branches = filled.tags(), filled.branches()
     with refused(InvalidInputError, TypeError):
@@ -277,10 +275,9 @@ def test_empty_selections_are_no_errors(filled: Any) -> None:
 
 def test_a_selection_beyond_all_memory_is_refused_before_it_is_tried(store: Any) -> None:
     create(store, "huge", shape=(2**45,), dtype="f8", chunks=(2**20,))
-    with refused(InvalidInputError, MemoryError):
-        store["huge"][...]
-    with refused(InvalidInputError, MemoryError):
-        np.asarray(store["huge"])
+    for read in (lambda: store["huge"][...], lambda: np.asarray(store["huge"]), lambda: store["huge"][::2]):
+        with pytest.raises((InvalidInputError, MemoryError)):
+            read()
     assert store["huge"][2**44] == 0
     assert store["huge"][2**45 - 1 :].tolist() == [0]
     put(store, "huge", ..., 5.0)  # a scalar stores no bytes, however many cells it covers
@@ -517,23 +514,29 @@ def test_roots_that_are_no_places_are_refused(root: Any, tmp_path: Path, monkeyp
 # -- maintenance ----------------------------------------------------------------------------------
 
 
-def test_bad_arguments_of_the_store_are_refused(filled: Any) -> None:
-    for use in (
-        lambda: filled.snapshot(version="x"),
-        lambda: filled.create_tag("t", 10**6),
-        lambda: filled.create_branch("b", -5),
-        lambda: list(filled.log(branch="missing")),
-        lambda: list(filled.log(limit=-1)),
-        lambda: filled.expire(keep_last=-1),
-        lambda: filled.expire(keep_last="x"),
-        lambda: filled.compact("missing"),
-        lambda: filled.verify("missing"),
-        lambda: filled.diff(10**6, 10**7),
-        lambda: filled.export("/nowhere/x", path="missing"),
-        lambda: filled.import_zarr("/no/such/tree"),
-        lambda: filled.run(None),
-    ):
-        with refused(InvalidInputError, NotFoundError, TypeError, TxStoreError):
-            use()
+BAD_USES: dict[str, Any] = {
+    "version of text": lambda store: store.snapshot(version="x"),
+    "tag of no version": lambda store: store.create_tag("t", 10**6),
+    "branch of no version": lambda store: store.create_branch("b", -5),
+    "log of no branch": lambda store: list(store.log(branch="missing")),
+    "log below zero": lambda store: list(store.log(limit=-1)),
+    "keep below zero": lambda store: store.expire(keep_last=-1),
+    "keep text": lambda store: store.expire(keep_last="x"),
+    "compact no path": lambda store: store.compact("missing"),
+    "verify no path": lambda store: store.verify("missing"),
+    "diff of no versions": lambda store: store.diff(10**6, 10**7),
+    "export of no path": lambda store: store.export("/nowhere/x", path="missing"),
+    "export of no format": lambda store: store.export("/nowhere/x", zarr_format=1),
+    "export of no layout": lambda store: store.export("/nowhere/x", layout="heap"),
+    "export of no profile": lambda store: store.export("/nowhere/x", profile="best"),
+    "import of nothing": lambda store: store.import_zarr("/no/such/tree"),
+    "run nothing": lambda store: store.run(None),
+}
+
+
+@pytest.mark.parametrize("use", BAD_USES.values(), ids=BAD_USES)
+def test_bad_arguments_of_the_store_are_refused(filled: Any, use: Any) -> None:
+    with refused(TxStoreError, TypeError):
+        use(filled)
     assert filled.tags() == {}
     assert set(filled.branches()) == {"main"}

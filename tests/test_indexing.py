@@ -211,7 +211,6 @@ def test_arrays_without_axes(shared: Any, store: Any) -> None:
     array = store["zero"]
     assert type(array[()]) is np.int64 and array[()] == 7
     assert type(array[...]) is np.ndarray and array[...].shape == ()
-    same(array[np.array(True)], np.array(7)[np.array(True)])
     assert array.oindex[()] == 7
     assert int(np.asarray(array)) == 7
     with pytest.raises(IndexError):
@@ -222,6 +221,12 @@ def test_arrays_without_axes(shared: Any, store: Any) -> None:
         tx["zero"][...] = 8
         tx["zero"][()] = tx["zero"][()] + 1
     assert store["zero"][()] == 9
+
+
+@pytest.mark.parametrize("mask", [np.array(True), np.array(False)], ids=str)
+def test_a_mask_without_axes_selects_the_only_cell_or_none(store: Any, mask: Array) -> None:
+    create(store, "zero", np.array(7))
+    same(store["zero"][mask], np.array(7)[mask])
 
 
 def test_an_array_is_a_sequence_of_its_first_axis(shared: Any) -> None:
@@ -304,14 +309,12 @@ def test_of_duplicates_the_last_in_c_order_is_kept(shared: Any) -> None:
         (np.s_[1:4, 2], (3, 1)),
         (np.s_[1:4, 2], (6,)),
         (np.s_[2:5, ::-2, 1:5:3], (3, 1)),
-        (np.s_[1, 2, 3], (1,)),
-        (np.s_[1, 2, 3], (1, 1, 1, 1)),
         (np.s_[2:2], (5, 6)),
         (np.s_[[1, 4], 2:4], (2, 1, 6)),
         (np.s_[[1, 4], 2:4], (2, 6)),
         (MASK, (1,)),
     ],
-    ids=str,
+    ids=label,
 )
 def test_values_are_broadcast_as_numpy_does(shared: Any, sel: Any, shape: tuple[int, ...]) -> None:
     expected = BASE.copy()
@@ -333,12 +336,12 @@ def test_values_are_broadcast_as_numpy_does(shared: Any, sel: Any, shape: tuple[
         (MASK, (3,)),
         (MASK, SHAPE),
     ],
-    ids=str,
+    ids=label,
 )
 def test_shapes_that_do_not_fit_are_refused_by_name(shared: Any, sel: Any, shape: tuple[int, ...]) -> None:
     expected = BASE.copy()
     values = np.zeros(shape, dtype="i8")
-    with pytest.raises(ValueError):
+    with pytest.raises((ValueError, TypeError)):
         expected[sel] = values
     with shared.transaction() as tx, pytest.raises(InvalidInputError) as caught:
         tx["w"][sel] = values
@@ -436,7 +439,6 @@ def test_random_edits_write_as_numpy(shared: Any, edits: list[Any]) -> None:
         (np.s_[::0], ""),
         (1.0, ""),
         (np.float64(1), ""),
-        ("1", ""),
         (np.s_[1.5:2], ""),
         ([1.5], ""),
         (np.array([1.0, 2.0]), ""),
@@ -583,6 +585,8 @@ def test_unknown_fields_are_refused(records: tuple[Any, Array], shared: Any) -> 
             store["records"].read(..., fields=fields)
     with pytest.raises(InvalidInputError):
         shared["a"].read(..., fields="x")
+    with pytest.raises(InvalidInputError):
+        shared["a"]["x"]
 
 
 # -- casting --------------------------------------------------------------------------------------

@@ -254,7 +254,7 @@ def test_the_daemon_killed_and_stopped(tmp_path: Path) -> None:
     model = KillModel("inline")
     package = str(Path(txstore.__file__).resolve().parent.parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))}
-    command = [sys.executable, "-m", "txstore.cli", "daemon", str(root)]
+    command = [sys.executable, "-m", "txstore", "daemon", str(root)]
     with create_kill_store(root) as store:
         for point in range(5):
             log = tmp_path / f"daemon-{point}.log"

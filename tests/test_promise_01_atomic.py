@@ -23,7 +23,6 @@ from txstore.errors import (
     NotFoundError,
     StorageError,
     TransactionClosedError,
-    TxStoreError,
 )
 
 CELLS = 1 << 19  # 2 MiB of int32 that no codec makes smaller: more than the index takes in

@@ -153,9 +153,9 @@ class Appended:
 
     __slots__ = ("box", "final")
 
-    def __init__(self, box: Box) -> None:
+    def __init__(self, box: Box, final: bool = False) -> None:
         self.box = box
-        self.final = False
+        self.final = final
 
     def __repr__(self) -> str:
         return f"Appended({self.box}{'' if self.final else ', not committed'})"

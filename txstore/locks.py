@@ -118,19 +118,19 @@ class FileLock:
         if lock is None:
             lock = self._lock = Descriptor(self.path, os.O_RDWR | os.O_CREAT)
         try:
-            try:
-                fcntl.flock(queue.number, _TRY)
-            except BlockingIOError:
-                queue = self._queue = self._wait(self.path + ".queue", deadline)
-            try:
-                fcntl.flock(lock.number, _TRY)
-            except BlockingIOError:
-                self._lock = self._wait(self.path, deadline)
+            fcntl.flock(queue.number, _TRY)
+        except BlockingIOError:
+            self._lock = self._wait(deadline, self.path + ".queue")
+            return
+        try:
+            fcntl.flock(lock.number, _TRY)
+        except BlockingIOError:
+            self._lock = self._wait(deadline)
         finally:
             fcntl.flock(queue.number, fcntl.LOCK_UN)
 
-    def _wait(self, path: str, deadline: float) -> Descriptor:
-        locked = BlockingLock(path).acquire(deadline - time.monotonic())
+    def _wait(self, deadline: float, queue: str | None = None) -> Descriptor:
+        locked = BlockingLock(self.path, queue).acquire(deadline - time.monotonic())
         if locked is None:
             raise StorageError(
                 f"waited {self.timeout_s:g} s for the lock {self.path}{_held_by(self._lock)}"

@@ -76,19 +76,16 @@ class StagedNodes:
             below.setdefault(key[0], []).append(rows[key])
         return below
 
-    def require(self, row: NodeRow, path: str) -> None:
+    def require(self, node: int) -> None:
         """Raise NotFoundError when a handle's node, or a group above it, has been deleted."""
         if not self._gone:
             return
-        node = row
-        while node.id != ROOT:
-            if node.id in self._gone:
-                raise NotFoundError(f"{path!r} has been deleted in this transaction; look it up again")
-            node = self._rows.get(node.id, node)
-            above = self._rows.get(node.parent)
-            if above is None:
-                return
-            node = above
+        current = self._rows.get(node)
+        while current is not None:
+            if current.id in self._gone:
+                name = self._rows[node].name
+                raise NotFoundError(f"{name!r} has been deleted in this transaction; look it up again")
+            current = self._rows.get(current.parent)
 
     def create(
         self,

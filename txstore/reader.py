@@ -314,7 +314,12 @@ class ArrayView:
         if not covered:
             out[...] = self.meta.fill_value
         for fragment, box in layers:
-            self._paste(fragment, box, _part(out, box, region.lo))
+            if fragment.kind <= Kind.FILL:
+                self._paste(fragment, box, _part(out, box, region.lo))
+            else:
+                # An overflow was the writer's to be warned of; every reader would be again.
+                with np.errstate(all="ignore"):
+                    self._paste(fragment, box, _part(out, box, region.lo))
 
     def _paste(self, fragment: Fragment, box: Box, out: NDArray[Any]) -> None:
         """Apply one fragment to the cells of `box` (array coordinates), which `out` holds."""

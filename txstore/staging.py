@@ -16,7 +16,7 @@ from txstore.directory import Directory
 from txstore.fragment import Fragment, Frame
 from txstore.grid import Grid, TileGrid
 from txstore.metadata import ArrayMetadata
-from txstore.pieces import Selection
+from txstore.pieces import Piece, Selection
 from txstore.segment import Kind, Place, encode_mask
 
 #: The version of staged fragments: newer than everything.
@@ -181,8 +181,70 @@ def stage_masked(
         count = TileGrid(frame, (0,) * len(frame.lo), target.grid.chunks).size
         groups = [pieces] if len(pieces) * _SPARSE >= count else [[one] for one in pieces]
         for group in groups:
-            fragments.append(_masked(target, sink, kind, selection, group, values))
+            cells = [_Cells(chunk, piece, selection, values, kind) for chunk, piece in group]
+            for turn in range(max(one.turns for one in cells)):
+                fragments.append(_masked(target, sink, kind, cells, turn, values))
     return fragments
+
+
+class _Cells:
+    """What goes into one chunk: a mask and values in C order of its true cells, in one turn or several.
+
+    A cell that is named more than once takes its last value, or accumulates all of them. Sums of floats depend on
+    their order, so that a cell's second value waits for a second turn, which becomes a fragment of its own; what
+    does not depend on the order is folded at once.
+    """
+
+    def __init__(
+        self, chunk: tuple[int, ...], piece: Piece, selection: Selection, values: NDArray[Any], kind: Kind
+    ) -> None:
+        self.chunk = chunk
+        self.box = piece.box
+        self._piece = piece
+        self._values = values
+        self._kind = kind
+        self._unique = selection.unique or kind <= Kind.FILL
+        self.turns = 1
+        if not self._unique and kind == Kind.ADD and values.dtype.kind in "fc":
+            self._prepare_turns()
+
+    def _prepare_turns(self) -> None:
+        piece = self._piece
+        numbers = np.arange(piece.box.size).reshape(piece.box.shape)[... if piece.inner is None else piece.inner]
+        self._flat = numbers.ravel()
+        self._given = np.broadcast_to(self._values[piece.outer], numbers.shape).ravel()
+        order = np.argsort(self._flat, kind="stable")
+        ordered = self._flat[order]
+        first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        counts = np.diff(np.r_[first, len(ordered)])
+        self._turn = np.empty(len(ordered), np.int64)
+        self._turn[order] = np.arange(len(ordered)) - np.repeat(first, counts)
+        self.turns = int(counts.max())
+
+    def of(self, turn: int) -> tuple[NDArray[np.bool_], NDArray[Any] | None] | None:
+        """(mask of the box, values) of a turn; None when nothing is left for it."""
+        if turn >= self.turns:
+            return None
+        if self.turns > 1:
+            now = self._turn == turn
+            mask = np.zeros(self.box.size, bool)
+            mask[self._flat[now]] = True
+            values = np.empty(self.box.size, self._values.dtype)
+            values[self._flat[now]] = self._given[now]
+            return mask.reshape(self.box.shape), values[mask]
+        mask = self._piece.mask()
+        if self._kind == Kind.FILL:
+            return mask, None
+        cells = np.empty(self.box.shape, self._values.dtype)
+        inner = ... if self._piece.inner is None else self._piece.inner
+        given = self._values[self._piece.outer]
+        if self._unique:
+            cells[inner] = given
+        else:
+            cells[...] = identity(self._kind, cells.dtype)
+            with np.errstate(all="ignore"):
+                _AT[self._kind].at(cells, inner, given)
+        return mask, cells[mask]
 
 
 def _hull(boxes: Iterable[Box]) -> Box:
@@ -194,43 +256,27 @@ def _hull(boxes: Iterable[Box]) -> Box:
 
 
 def _masked(
-    target: Target, sink: Sink, kind: Kind, selection: Selection, pieces: Sequence[Any], values: NDArray[Any]
+    target: Target, sink: Sink, kind: Kind, every: Sequence[_Cells], turn: int, values: NDArray[Any]
 ) -> Fragment:
-    chunks = target.grid.chunks
-    frame = _hull(piece.box for _, piece in pieces)
-    tiles = TileGrid(frame, (0,) * len(frame.lo), chunks)
-    size = tiles.size
-    data: list[Place | None] = [None] * size
-    masks: list[Place | None] = [None] * size
-    for chunk, piece in pieces:
-        index = tiles.flat_index(chunk)
+    present = [(one, found) for one in every if (found := one.of(turn)) is not None]
+    frame = _hull(one.box for one, _ in present)
+    tiles = TileGrid(frame, (0,) * len(frame.lo), target.grid.chunks)
+    data: list[Place | None] = [None] * tiles.size
+    masks: list[Place | None] = [None] * tiles.size
+    for one, (mask, picked) in present:
+        index = tiles.flat_index(one.chunk)
         tile = tiles.tile_box(index)
-        where = piece.box.slices(tile.lo)
-        mask = np.zeros(tile.shape, bool)
-        mask[where] = piece.mask()
-        encoded = [encode_mask(mask)]
-        if kind != Kind.FILL:
-            cells = np.empty(tile.shape, target.meta.dtype)
-            _assign(cells[where], piece, selection, values, kind)
-            picked = cells[mask]
-            if not is_fill(picked, target.meta.fill_value):
-                encoded.append(target.codec.encode(picked))
+        whole = np.zeros(tile.shape, bool)
+        whole[(*one.box.slices(tile.lo), ...)] = mask
+        encoded = [encode_mask(whole)]
+        if picked is not None and not is_fill(picked, target.meta.fill_value):
+            encoded.append(target.codec.encode(picked))
         places = sink.put(encoded)
         masks[index] = places[0]
         data[index] = places[1] if len(places) > 1 else None
     value = _bytes(values) if kind == Kind.FILL else None
     directory = Directory.masked(data, masks, value)
     return Fragment(STAGED, 0, kind, True, frame, None, directory, target.meta.dtype.itemsize)
-
-
-def _assign(cells: NDArray[Any], piece: Any, selection: Selection, values: NDArray[Any], kind: Kind) -> None:
-    given = values[piece.outer]
-    inner = ... if piece.inner is None else piece.inner
-    if selection.unique or kind == Kind.SET:
-        cells[inner] = given
-        return
-    cells[...] = identity(kind, cells.dtype)
-    _AT[kind].at(cells, inner, given)
 
 
 _AT: dict[Kind, np.ufunc] = {Kind.ADD: np.add, Kind.MIN: np.minimum, Kind.MAX: np.maximum}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 import warnings
@@ -168,6 +169,7 @@ class Transaction(Group):
         """See Tree."""
         with self._lock:
             self._check_open()
+            self._nodes.require(parent)
             if self._reads is not None and parent >= 0:
                 self._reads.listings.add(parent)
             return self._nodes.children(parent)
@@ -186,6 +188,7 @@ class Transaction(Group):
         """See Tree."""
         with self._lock:
             self._check_open()
+            self._nodes.require(node)
             if self._reads is not None and node >= 0:
                 self._reads.attributes.add((node, None))
             texts = dict(self._timeline.attributes(node, self._state.version)) if node >= 0 else {}
@@ -200,6 +203,7 @@ class Transaction(Group):
         """See Tree."""
         with self._lock:
             self._check_open()
+            self._nodes.require(node)
             staged = self._attributes.get((node, key))
             if staged is not None:
                 return staged[1]
@@ -213,7 +217,7 @@ class Transaction(Group):
         """See Tree."""
         with self._lock:
             self._check_open()
-            self._nodes.require(row, path)
+            self._nodes.require(row.id)
             staged = self._arrays.get(row.id)
             overlay = None if staged is None else staged.overlay
             core = self._core
@@ -402,7 +406,8 @@ class Transaction(Group):
     def _finish(self, status: str) -> None:
         self._status = status
         if self._pin is not None:
-            if not self._core.closed:
+            # What has been committed stays committed: a pin that can't be let go only keeps more than is needed.
+            with contextlib.suppress(TxStoreError):
                 self._core.holder.unpin(self._pin)
             self._pin = None
         self._arrays.clear()
@@ -499,8 +504,10 @@ class _Writer:
             lo = tuple(shape[axis] if k == axis else 0 for k in range(ndim))
             hi = tuple(shape[k] + block.shape[k] if k == axis else shape[k] for k in range(ndim))
             box = Box(lo, hi)
+            if box.empty:
+                return Appended(box, final=True)
             grown = target._replace(shape=hi)
-            fragments = stage_box(grown, self._tx, self._tx._core.pool, Kind.SET, box, block) if not box.empty else []
+            fragments = stage_box(grown, self._tx, self._tx._core.pool, Kind.SET, box, block)
             with self._tx._lock:
                 self._tx._check_open()
                 appended = staged.append(axis, box)
@@ -524,6 +531,7 @@ class _Writer:
         """Stage one attribute."""
         with self._tx._lock:
             self._tx._check_open()
+            self._tx._nodes.require(node)
             self._tx._attributes.pop((node, key), None)
             self._tx._attributes[node, key] = path, text
 

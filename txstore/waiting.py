@@ -71,17 +71,14 @@ class FairMutex:
 
 
 class BlockingLock(threading.Thread):
-    """A blocking ``flock`` that its caller can give up on; it has a descriptor of its own.
+    """A blocking ``flock`` that its caller can give up on; it has descriptors of its own.
 
     Parameters
     ----------
     path : str
-        The file, made when it is not there.
-
-    Raises
-    ------
-    OSError
-        If the file can't be opened.
+        The file to lock, made when it is not there.
+    queue : str, optional
+        A file to lock before it, and to unlock as soon as `path` is locked.
 
     Notes
     -----
@@ -93,24 +90,39 @@ class BlockingLock(threading.Thread):
     loses against those who wait in the kernel.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, queue: str | None = None) -> None:
         super().__init__(name=f"txstore-lock-{os.path.basename(path)}", daemon=True)
-        self._descriptor = Descriptor(path, os.O_RDWR | os.O_CREAT)
-        self._decide = threading.Lock()
-        self._done = threading.Event()
-        self._abandoned = False
+        self._path = path
+        self._queue = queue
+        self._locked: Descriptor | None = None
         self._error: OSError | None = None
+        self._abandoned = False
+        self._decide = threading.Lock()
+        # A bare lock, because it wakes its waiter sooner than an event does.
+        self._running = threading.Lock()
+        self._running.acquire()
 
     def run(self) -> None:
         """Wait in the kernel."""
+        locked: Descriptor | None = None
         try:
-            fcntl.flock(self._descriptor.number, fcntl.LOCK_EX)
+            if self._queue is None:
+                locked = _locked(self._path)
+            else:
+                queue = _locked(self._queue)
+                try:
+                    # Whoever has given up must not keep the others waiting until the lock comes.
+                    if not self._abandoned:
+                        locked = _locked(self._path)
+                finally:
+                    queue.close()
         except OSError as error:
             self._error = error
         with self._decide:
-            self._done.set()
+            self._locked = locked
+            self._running.release()
             if self._abandoned:
-                self._descriptor.close()
+                self._drop()
 
     def acquire(self, timeout_s: float) -> Descriptor | None:
         """Wait; the descriptor, locked, or None when the time is over. To be called once.
@@ -118,27 +130,32 @@ class BlockingLock(threading.Thread):
         Raises
         ------
         OSError
-            If the lock failed.
+            If a file can't be opened or locked.
         """
         locked: Descriptor | None = None
         self.start()
         try:
-            self._done.wait(_bounded(timeout_s))
+            self._running.acquire(timeout=_bounded(timeout_s))
             with self._decide:
-                if self._done.is_set() and self._error is None:
-                    locked = self._descriptor
+                locked, self._locked = self._locked, None
         finally:
             if locked is None:
-                self._give_up()
+                with self._decide:
+                    self._abandoned = True
+                    self._drop()
         if self._error is not None:
             raise self._error
         return locked
 
-    def _give_up(self) -> None:
-        with self._decide:
-            self._abandoned = True
-            if self._done.is_set():
-                self._descriptor.close()
+    def _drop(self) -> None:
+        if self._locked is not None:
+            self._locked.close()
+
+
+def _locked(path: str) -> Descriptor:
+    descriptor = Descriptor(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor.number, fcntl.LOCK_EX)
+    return descriptor
 
 
 def _bounded(timeout_s: float) -> float:

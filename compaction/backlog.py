@@ -1,0 +1,202 @@
+"""Which partitions wait for compaction, on main and on every live branch.
+
+The first look is at everything; each later one at what has been written since, so that an idle store costs one
+query a round however large it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from txstore.compaction.planner import Task, frame_of
+from txstore.compaction.rewrite import array_rows, pinned, tasks_in
+from txstore.core import Core, State
+from txstore.errors import NotFoundError
+from txstore.grid import WHOLE
+from txstore.index import loads, lookup
+from txstore.index.edits import MAIN, ROOT
+from txstore.index.engine import read_head
+from txstore.index.lookup import NodeRow
+from txstore.index.timeline import Timeline
+from txstore.reader import ArrayView
+from txstore.snapshot import Snapshot
+
+
+class Job(NamedTuple):
+    """A partition of an array on a branch that waits.
+
+    Attributes
+    ----------
+    branch, branch_name : int, str
+        The branch.
+    task : Task
+        The partition, and how many fragments it had when it was planned.
+    """
+
+    branch: int
+    branch_name: str
+    task: Task
+
+    @property
+    def key(self) -> tuple[int, int, bytes]:
+        """What the job is about."""
+        return self.branch, self.task.node, self.task.partition
+
+    @property
+    def lease(self) -> str:
+        """The name of its lease."""
+        return f"compact/{self.task.node}/{self.task.partition.hex()}/{self.branch}"
+
+
+class Backlog:
+    """The jobs that wait.
+
+    Parameters
+    ----------
+    core : Core
+        The store.
+    min_fragments : int
+        From how many fragments on a partition waits.
+    failed : callable
+        Told of an array that could not be looked at: its path, its branch, the error. It is looked at again at the next
+        :meth:`refresh`. What it raises comes out.
+
+    Attributes
+    ----------
+    jobs : dict
+        By key, a job each.
+
+    Notes
+    -----
+    Belongs to one thread. Others compact, too, so that a job is only a guess until :meth:`measured`.
+    """
+
+    def __init__(self, core: Core, min_fragments: int, failed: Callable[[str, str, Exception], None]) -> None:
+        self.jobs: dict[tuple[int, int, bytes], Job] = {}
+        self._core = core
+        self._min_fragments = min_fragments
+        self._failed = failed
+        self._planned: dict[int, int] = {}  # branch: the version up to which it has been looked at
+        self._missed: dict[int, set[int]] = {}  # branch: arrays that could not be looked at
+
+    @property
+    def fragments(self) -> int:
+        """How many fragments the jobs would replace."""
+        return sum(job.task.fragments for job in self.jobs.values())
+
+    def refresh(self) -> list[Job]:
+        """Look at what is new; every job, those first where a reader gains most.
+
+        Raises
+        ------
+        StorageError, FormatError, CorruptionError
+            If the index fails.
+        """
+        with self._core.index.read() as connection:
+            head = read_head(connection).head
+            named = lookup.references(connection, "branch", head)
+        branches = {MAIN: "main", **{branch: name for name, (branch, _) in named.items()}}
+        self._planned = {branch: upto for branch, upto in self._planned.items() if branch in branches}
+        self.jobs = {key: job for key, job in self.jobs.items() if job.branch in branches}
+        for branch, name in branches.items():
+            if self._planned.get(branch) != head or self._missed.get(branch):
+                self._look_at(branch, name)
+        return sorted(self.jobs.values(), key=lambda job: (-job.task.fragments, job.key))
+
+    def _look_at(self, branch: int, name: str) -> None:
+        try:
+            with pinned(self._core, branch=name) as (state, timeline):
+                if state.branch == branch:  # else it has been deleted and made anew since
+                    self._look_at_state(state, timeline)
+        except NotFoundError:
+            return  # the branch was deleted meanwhile
+
+    def _look_at_state(self, state: State, timeline: Timeline) -> None:
+        after = self._planned.get(state.branch)
+        touched: dict[int, set[bytes]] | None = None
+        if after is not None:
+            with self._core.index.read() as connection:
+                touched = loads.touched(connection, timeline.at(state.version), after)
+            for node in self._missed.get(state.branch, ()):
+                touched.setdefault(node, set()).add(WHOLE)
+        self._missed[state.branch] = set()
+        self._planned[state.branch] = state.version
+        if touched is not None and not touched:
+            return
+        snapshot = Snapshot(self._core, state, timeline)
+        if touched is None:
+            for row, path in array_rows(snapshot, ""):
+                self._look_at_array(snapshot, state, row, path, None)
+        else:
+            for node, keys in touched.items():
+                found = located(snapshot, timeline, state.version, node)
+                if found is not None:
+                    self._look_at_array(snapshot, state, *found, None if WHOLE in keys else keys)
+
+    def _look_at_array(
+        self, snapshot: Snapshot, state: State, row: NodeRow, path: str, keys: set[bytes] | None
+    ) -> None:
+        try:
+            view = snapshot.view(row, path)
+            tasks = tasks_in(snapshot, view, self._min_fragments) if keys is None else self._among(view, keys)
+        except Exception as error:
+            self._missed[state.branch].add(row.id)
+            self._failed(path, state.branch_name, error)
+            return
+        for task in tasks:
+            job = Job(state.branch, state.branch_name, task)
+            self.jobs[job.key] = job
+
+    def _among(self, view: ArrayView, keys: set[bytes]) -> list[Task]:
+        seen = view.timeline.at(view.version)
+        found = []
+        with self._core.index.read() as connection:
+            for key in sorted(keys):
+                count = loads.load(connection, seen, view.node, key)
+                if count >= self._min_fragments and frame_of(view.grid, key, view.shape) is not None:
+                    found.append(Task(view.node, view.path, key, count))
+        return found
+
+    def measured(self, job: Job, state: State, timeline: Timeline) -> tuple[ArrayView, Task] | None:
+        """The job as it stands in a state of its branch; None: nothing is left to do, and it is forgotten.
+
+        Raises
+        ------
+        StorageError, CorruptionError
+            If the index fails.
+        """
+        snapshot = Snapshot(self._core, state, timeline)
+        task = job.task
+        found = located(snapshot, timeline, state.version, task.node) if state.branch == job.branch else None
+        if found is not None:
+            view = snapshot.view(*found)
+            with self._core.index.read() as connection:
+                count = loads.load(connection, timeline.at(state.version), task.node, task.partition)
+            if count >= self._min_fragments and frame_of(view.grid, task.partition, view.shape) is not None:
+                return view, Task(task.node, view.path, task.partition, count)
+        self.done(job)
+        return None
+
+    def done(self, job: Job) -> None:
+        """Forget a job."""
+        self.jobs.pop(job.key, None)
+
+
+def located(snapshot: Snapshot, timeline: Timeline, version: int, node: int) -> tuple[NodeRow, str] | None:
+    """A node by its identity, with its path; None when it, or a group above it, is deleted."""
+    seen = timeline.at(version)
+    names: list[str] = []
+    with snapshot._core.index.read() as connection:
+        row = found = lookup.node(connection, seen, node)
+        while row is not None:
+            names.append(row.name)
+            if row.parent == ROOT:
+                break
+            row = lookup.node(connection, seen, row.parent)
+    if found is None or row is None:
+        return None
+    return found, "/".join(reversed(names))
+
+
+__all__ = ["Backlog", "Job", "located"]
