@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from txstore.compaction.backoff import Backoff
 from txstore.compaction.planner import Task, frame_of
 from txstore.compaction.rewrite import array_rows, pinned, tasks_in
 from txstore.core import Core, State
@@ -58,9 +59,12 @@ class Backlog:
         The store.
     min_fragments : int
         From how many fragments on a partition waits.
+    backoff : Backoff
+        When to look again at an array that could not be looked at, by (branch, node).
     failed : callable
-        Told of an array that could not be looked at: its path, its branch, the error. It is looked at again at the next
-        :meth:`refresh`. What it raises comes out.
+        Told of such an array: its path, (branch, node), the error. What it raises comes out.
+    pause : callable
+        Called with 0 before each array; may raise to end the work.
 
     Attributes
     ----------
@@ -72,18 +76,22 @@ class Backlog:
     Belongs to one thread. Others compact, too, so that a job is only a guess until :meth:`measured`.
     """
 
-    def __init__(self, core: Core, min_fragments: int, failed: Callable[[str, str, Exception], None]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        min_fragments: int,
+        backoff: Backoff,
+        failed: Callable[[str, tuple[int, int], Exception], None],
+        pause: Callable[[int], None],
+    ) -> None:
         self.jobs: dict[tuple[int, int, bytes], Job] = {}
         self._core = core
         self._min_fragments = min_fragments
+        self._backoff = backoff
         self._failed = failed
+        self._pause = pause
         self._planned: dict[int, int] = {}  # branch: the version up to which it has been looked at
         self._missed: dict[int, set[int]] = {}  # branch: arrays that could not be looked at
-
-    @property
-    def fragments(self) -> int:
-        """How many fragments the jobs would replace."""
-        return sum(job.task.fragments for job in self.jobs.values())
 
     def refresh(self) -> list[Job]:
         """Look at what is new; every job, those first where a reader gains most.
@@ -98,9 +106,10 @@ class Backlog:
             named = lookup.references(connection, "branch", head)
         branches = {MAIN: "main", **{branch: name for name, (branch, _) in named.items()}}
         self._planned = {branch: upto for branch, upto in self._planned.items() if branch in branches}
+        self._missed = {branch: nodes for branch, nodes in self._missed.items() if branch in branches and nodes}
         self.jobs = {key: job for key, job in self.jobs.items() if job.branch in branches}
         for branch, name in branches.items():
-            if self._planned.get(branch) != head or self._missed.get(branch):
+            if self._planned.get(branch) != head or branch in self._missed:
                 self._look_at(branch, name)
         return sorted(self.jobs.values(), key=lambda job: (-job.task.fragments, job.key))
 
@@ -119,11 +128,8 @@ class Backlog:
             with self._core.index.read() as connection:
                 touched = loads.touched(connection, timeline.at(state.version), after)
             for node in self._missed.get(state.branch, ()):
-                touched.setdefault(node, set()).add(WHOLE)
-        self._missed[state.branch] = set()
-        self._planned[state.branch] = state.version
-        if touched is not None and not touched:
-            return
+                if self._backoff.ready((state.branch, node)):
+                    touched.setdefault(node, set()).add(WHOLE)
         snapshot = Snapshot(self._core, state, timeline)
         if touched is None:
             for row, path in array_rows(snapshot, ""):
@@ -133,17 +139,22 @@ class Backlog:
                 found = located(snapshot, timeline, state.version, node)
                 if found is not None:
                     self._look_at_array(snapshot, state, *found, None if WHOLE in keys else keys)
+        self._planned[state.branch] = state.version
 
     def _look_at_array(
         self, snapshot: Snapshot, state: State, row: NodeRow, path: str, keys: set[bytes] | None
     ) -> None:
+        self._pause(0)
+        missed = self._missed.setdefault(state.branch, set())
+        missed.discard(row.id)
         try:
             view = snapshot.view(row, path)
             tasks = tasks_in(snapshot, view, self._min_fragments) if keys is None else self._among(view, keys)
         except Exception as error:
-            self._missed[state.branch].add(row.id)
-            self._failed(path, state.branch_name, error)
+            missed.add(row.id)
+            self._failed(path, (state.branch, row.id), error)
             return
+        self._backoff.succeeded((state.branch, row.id))
         for task in tasks:
             job = Job(state.branch, state.branch_name, task)
             self.jobs[job.key] = job

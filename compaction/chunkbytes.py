@@ -95,11 +95,6 @@ class ChunkBytes:
         cells = np.full(self.view.grid.chunks, self.view.meta.fill_value, self.view.meta.dtype)
         return Encoded(self._codec.encode(cells if self.form.convert is None else self.form.convert(cells)), False)
 
-    def place(self, chunk: tuple[int, ...]) -> Place | None:
-        """Where the bytes of a chunk lie, if they can be copied."""
-        found = self.view.chunk(chunk)
-        return found if isinstance(found, Place) and self.form.copies else None
-
     def retrying(self, work: Callable[[], _Result]) -> _Result:
         """Once more with fresh rows where a segment was missing: maintenance may have moved on since they were read."""
         try:

@@ -65,6 +65,8 @@ class Destination:
 
     #: Whether several objects may be written at the same time.
     parallel = False
+    #: Whether :meth:`clone` is worth trying.
+    clones = False
 
     def __init__(self, final: str, *, replace: bool, sync: bool) -> None:
         self.final = final
@@ -188,6 +190,7 @@ class DirectoryDestination(Destination):
     """A directory; objects are files in it, and may be written by several threads at once."""
 
     parallel = True
+    clones = True
 
     def put(self, key: str, data: bytes) -> None:
         """See Destination."""
@@ -240,6 +243,7 @@ class DirectoryDestination(Destination):
                     fcntl.ioctl(file.fileno(), _FICLONE, source.fileno())
                     return True
         os.unlink(target)
+        self.clones = False  # nor will it for the next one
         return False
 
     def _check(self) -> None:

@@ -28,8 +28,8 @@ class JobLog:
     Parameters
     ----------
     format : {"text", "json"}
-        ``"json"``: an object with ``time`` (ISO 8601, UTC), ``level`` (``info``, ``warning``, ``error``), ``event``, and
-        the facts of the event. ``"text"``: the same three, then ``name=value``.
+        ``"json"``: an object with ``time`` (ISO 8601, UTC), ``level`` (``info``, ``warning``, ``error``), ``event``,
+        and the facts of the event. ``"text"``: the same three, then ``name=value``.
     stream : text file, optional
         Where to; stderr by default, whatever that is at the time.
     clock : callable

@@ -58,7 +58,6 @@ class Metrics:
             registry=registry,
         )
         self._backlog = gauge("backlog_partitions", "Partitions that wait for compaction.")
-        self._backlog_fragments = gauge("backlog_fragments", "Fragments in partitions that wait for compaction.")
         self._horizon = gauge("horizon_version", "The oldest version that is kept for its own sake.")
         self._success = gauge("last_success_timestamp_seconds", "When a round last ended without an error.")
         self._server: tuple[WSGIServer, threading.Thread] | None = None
@@ -86,10 +85,9 @@ class Metrics:
         """Something failed."""
         self._errors.inc()
 
-    def waiting(self, partitions: int, fragments: int) -> None:
-        """So much is left to be compacted."""
+    def waiting(self, partitions: int) -> None:
+        """So many are left to be compacted."""
         self._backlog.set(partitions)
-        self._backlog_fragments.set(fragments)
 
     def round(self, seconds: float, throttled_s: float, *, well: bool) -> None:
         """A round has ended."""

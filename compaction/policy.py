@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -67,7 +68,9 @@ class Policy:
         if not isinstance(self.metrics_host, str) or not self.metrics_host:
             raise InvalidInputError(f"metrics_host={self.metrics_host!r} must be the name or the number of an address")
 
-    def _require(self, name: str, fits: Any, what: str, *, whole: bool = False, optional: bool = False) -> None:
+    def _require(
+        self, name: str, fits: Callable[[float], bool], what: str, *, whole: bool = False, optional: bool = False
+    ) -> None:
         value = getattr(self, name)
         if value is None and optional:
             return

@@ -75,9 +75,7 @@ class Throttle:
     Belongs to one thread.
     """
 
-    def __init__(
-        self, bucket: TokenBucket | None, stop: Stop, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, bucket: TokenBucket | None, stop: Stop, clock: Callable[[], float] = time.monotonic) -> None:
         self.bytes = 0
         self.waited_s = 0.0
         self._bucket = bucket

@@ -204,12 +204,19 @@ def _arrays(connection: sa.Connection, found: _Findings, path: str) -> Iterator[
             newest[row.node] = row
     paths: dict[int, str | None] = {ROOT: ""}
 
-    def path_of(node: int, depth: int = 0) -> str | None:
-        if node not in paths:
-            row = newest.get(node)
-            above = None if row is None or depth > 1000 else path_of(row.parent, depth + 1)
-            paths[node] = None if above is None else f"{above}/{row.name}" if above else str(row.name)
-        return paths[node]
+    def path_of(node: int) -> str | None:
+        chain: list[int] = []
+        while node not in paths:
+            if node not in newest or node in chain:
+                paths.update(dict.fromkeys([*chain, node]))
+                return None
+            chain.append(node)
+            node = newest[node].parent
+        path = paths[node]
+        for below in reversed(chain):
+            name = newest[below].name
+            path = paths[below] = None if path is None else f"{path}/{name}" if path else str(name)
+        return path
 
     for node, row in newest.items():
         full = path_of(node)

@@ -42,7 +42,7 @@ class Attributes(MutableMapping[str, Any]):
     def _value(self, key: str, text: str) -> Any:
         try:
             return frozen(json.loads(text))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CorruptionError(f"attribute {key!r} of {self._path or '/'!r} is no JSON: {error}") from error
 
     def __setitem__(self, key: str, value: Any) -> None:

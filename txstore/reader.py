@@ -117,6 +117,8 @@ class ArrayView:
         self._overlay = overlay
         rows = timeline.shapes(row.id, version) if row.id >= 0 else []
         self._rows = [*rows, *overlay.shapes] if overlay is not None else rows
+        if not self._rows or any(len(one.shape) != self.grid.ndim for one in self._rows):
+            raise CorruptionError(f"array {path!r} has no shape of {self.grid.ndim} axes in the index; run txstore verify")
         self.shape: tuple[int, ...] = self._rows[-1].shape
         self._limits = _limits(self._rows)
 
@@ -383,7 +385,8 @@ class ArrayView:
     def value(self, fragment: Fragment) -> NDArray[Any]:
         """The value of a fill, 0-d."""
         data = fragment.directory(self.grid.chunks).value
-        assert data is not None
+        if data is None:
+            return self.meta.fill_value
         return np.frombuffer(data, self.meta.dtype.newbyteorder("<")).astype(self.meta.dtype).reshape(())
 
     def stored_fragments(self, selection: Selection | None) -> list[Fragment]:

@@ -160,6 +160,7 @@ class Transaction(Group):
         """See Tree."""
         with self._lock:
             self._check_open()
+            self._nodes.require(parent)
             row = self._nodes.child(parent, name)
             if self._reads is not None and parent >= 0 and (row is None or row.id > 0):
                 self._reads.names.setdefault((parent, name), None if row is None else row.id)
@@ -546,6 +547,7 @@ class _Writer:
         made = new_array(path, data=data, **options) if kind == "array" else None
         with tx._lock:
             tx._check_open()
+            tx._nodes.require(parent.id)
             row, full = tx._nodes.create(
                 parent,
                 path,
@@ -570,12 +572,14 @@ class _Writer:
         """Stage a deletion."""
         with self._tx._lock:
             self._tx._check_open()
+            self._tx._nodes.require(parent.id)
             self._tx._nodes.delete(parent, path, parent_path)
 
     def move(self, parent: NodeRow, parent_path: str, source: str, target: str) -> None:
         """Stage a move."""
         with self._tx._lock:
             self._tx._check_open()
+            self._tx._nodes.require(parent.id)
             self._tx._nodes.move(parent, source, target, parent_path)
 
 

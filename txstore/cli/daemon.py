@@ -44,9 +44,12 @@ def daemon(
     metrics_port: Annotated[
         int | None,
         typer.Option(
-            "--metrics-port", min=1, max=65535, metavar="PORT", help="Serve Prometheus metrics on this local port."
+            "--metrics-port", min=0, max=65535, metavar="PORT", help="Serve Prometheus metrics on this port; 0: any."
         ),
     ] = None,
+    metrics_host: Annotated[
+        str, typer.Option("--metrics-host", metavar="HOST", help="The address to serve them on.")
+    ] = "127.0.0.1",
     log_format: Annotated[
         LogFormat, typer.Option("--log-format", help="How to write the log on stderr.")
     ] = LogFormat.TEXT,
@@ -65,6 +68,7 @@ def daemon(
         rate_limit_bytes_s=None if rate_limit is None else round(rate_limit * 1e6),
         vacuum_interval_s=_seconds(vacuum_interval),
         metrics_port=metrics_port,
+        metrics_host=metrics_host,
     )
     with access.opened(root, "r+", index) as store:
         report = Daemon(store, policy, log_format="json" if as_json else log_format.value).run(once=once)

@@ -82,6 +82,8 @@ def plot(
     items = (...,) if sel is None else selections.parse(sel)
     if png is not None:
         pictures.require()
+    elif cmap not in raster.COLORMAPS:
+        raise InvalidInputError(f"no colour map {cmap!r} in the terminal; there are {', '.join(raster.COLORMAPS)}")
     with access.opened(root, "r", index) as store:
         snap = refs.parse(store, at).snapshot(store)
         found = find_array(snap, array)

@@ -106,17 +106,9 @@ def scale(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.fl
 
 
 def colors(scaled: NDArray[np.float64], name: str) -> NDArray[np.uint8]:
-    """The RGB colours, shape ``(rows, columns, 3)``, of scaled values.
-
-    Raises
-    ------
-    InvalidInputError
-        There is no such colour map here.
-    """
+    """The RGB colours, shape ``(rows, columns, 3)``, of scaled values, by one of :data:`COLORMAPS`."""
     import numpy as np
 
-    if name not in COLORMAPS:
-        raise InvalidInputError(f"no colour map {name!r} in the terminal; there are {', '.join(COLORMAPS)}")
     anchors = np.array([list(bytes.fromhex(color)) for color in COLORMAPS[name].split()], dtype=np.float64)
     where = np.nan_to_num(scaled) * (len(anchors) - 1)
     channels = [np.interp(where, np.arange(len(anchors)), anchors[:, channel]) for channel in range(3)]

@@ -119,8 +119,12 @@ def _finish(report: Any, as_json: bool) -> None:
 
     if as_json:
         output.emit_json(report)
-    else:
-        output.record(report.to_dict())
+        return
+    facts = report.to_dict()
+    notes = facts.pop("notes", ())
+    output.record(facts)
+    for note in notes:
+        output.say(f"note: {note}")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,0 +1,468 @@
+"""Export: a version as plain Zarr, which any reader opens without us. docs/guide-export.md is for its users.
+
+The bytes of whole chunks go out as they are stored. What is written is a list of objects - chunks, or shards - and
+each is made by itself, a bounded number at a time, so that memory does not depend on how large an array is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from math import prod
+from operator import floordiv
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from txstore.boxes import full
+from txstore.compaction.chunkbytes import ChunkBytes, Encoded
+from txstore.compaction.destination import Destination, ZipDestination, open_destination
+from txstore.compaction.exportmeta import Member, chunk_key, documents
+from txstore.compaction.exporttree import Options, Plan, plan
+from txstore.compaction.incremental import (
+    MARKER,
+    Changes,
+    Exported,
+    Marker,
+    Since,
+    count_objects,
+    fingerprint,
+    read_marker,
+)
+from txstore.compaction.progress import Meter, Progress
+from txstore.compaction.rewrite import pinned
+from txstore.compaction.shardfile import ShardFile
+from txstore.compaction.window import items_ahead, ordered
+from txstore.core import Core, State
+from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError
+from txstore.grid import Grid
+from txstore.index.engine import Head, read_head
+from txstore.index.timeline import Timeline
+from txstore.reader import ArrayView
+from txstore.storage import LocalStorage
+
+if TYPE_CHECKING:
+    from txstore.store import Store
+
+#: After so many partitions the rows that were loaded for them are let go.
+_PARTITIONS_KEPT = 32
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export did.
+
+    Attributes
+    ----------
+    version : int
+        The commit whose state was exported.
+    chunks_written, chunks_unchanged, chunks_deleted : int
+        Objects: chunks, or shards where the layout has them. The last two count for incremental exports only.
+    bytes_copied, bytes_encoded : int
+        Encoded bytes of the chunks written: taken over as they were stored, and encoded for this export.
+    arrays, groups : int
+        How many of them the export holds, its root included.
+    notes : tuple of str
+        What was written otherwise than it was stored: codecs replaced, attributes put in place of others.
+    """
+
+    version: int
+    chunks_written: int
+    chunks_unchanged: int
+    chunks_deleted: int
+    bytes_copied: int
+    bytes_encoded: int
+    arrays: int
+    groups: int
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as a JSON-able dict."""
+        return {**asdict(self), "notes": list(self.notes)}
+
+
+def export(
+    store: Store,
+    dest: str | os.PathLike[str],
+    *,
+    path: str = "",
+    version: int | None = None,
+    branch: str | None = None,
+    zarr_format: int = 3,
+    layout: str = "chunks",
+    profile: str = "native",
+    consolidated: bool = True,
+    chunks: Any = None,
+    overwrite: bool = False,
+    incremental: bool = False,
+    executor: Executor | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> ExportReport:
+    """Write a version as plain Zarr; see ``Store.export``.
+
+    Parameters
+    ----------
+    dest : str or path
+        A directory; or a path that ends in ``.zip``, for one file. An array lands at ``dest/<name>``, a group becomes
+        the root.
+    path : str
+        What to export; ``""`` is everything.
+    version, branch
+        As for ``Store.snapshot``.
+    zarr_format : {3, 2}
+        The version of the Zarr specification.
+    layout : {"chunks", "shards"}
+        One object per chunk; or one per shard, for arrays that have shards (v3).
+    profile : {"native", "portable"}
+        Every dtype as zarr-python writes it; or what all readers open, times as CF int64.
+    consolidated : bool
+        Whether the root also holds the metadata of everything below.
+    overwrite : bool
+        Replace what is at `dest`: an empty directory, a Zarr hierarchy or a zip file, nothing else.
+    incremental : bool
+        Bring the export at `dest`, if there is one, up to date: chunks that have not changed since stay. Where that
+        can't be done it is refused, or with `overwrite` everything is written.
+    executor : Executor, optional
+        Threads that copy and encode; by default the store's.
+    progress : callable, optional
+        Called with a Progress for each object; raising cancels the export.
+
+    Raises
+    ------
+    AlreadyExistsError
+        If there is something at `dest` that may not be replaced, or can't be brought up to date.
+    NotFoundError, SnapshotExpiredError
+        If path or version is not there, or not any more; or it is known no longer what has changed.
+    InvalidInputError
+        If an argument can't be used, or the profile can't hold an array; the message names it.
+    CorruptionError
+        If stored bytes are damaged.
+    StorageError
+        If `dest` can't be written.
+
+    Notes
+    -----
+    The version can't expire while it is exported. `dest` holds what it held before until everything is written and
+    synced, and then all of the export; so it is after a crash, too.
+    """
+    options = _options(path, zarr_format, layout, profile)
+    if chunks is not None:
+        raise InvalidInputError("chunks=: an export keeps the chunks of the store, other ones can't be chosen yet")
+    if isinstance(executor, ProcessPoolExecutor):
+        raise InvalidInputError("executor= must run threads: chunks are read through this process's store")
+    core = store._core
+    known = _reference(version, branch)
+    with pinned(core, **known) as (state, timeline):
+        found = plan(core, state, timeline, options)
+        sync = core.storage.sync
+        destination = open_destination(dest, core.address.root, replace=overwrite or incremental, sync=sync)
+        try:
+            since = _since(core, state, timeline, destination, options, overwrite) if incremental else None
+            run = _Run(core, options, found, destination, since, executor, Meter(progress, None, "chunks"))
+            run.write_all(state, consolidated)
+            destination.commit()
+        except BaseException:
+            destination.abort()
+            raise
+    return run.report(state.commit)
+
+
+def _reference(version: int | None, branch: str | None) -> dict[str, Any]:
+    return {key: value for key, value in (("version", version), ("branch", branch)) if value is not None}
+
+
+def _options(path: str, zarr_format: int, layout: str, profile: str) -> Options:
+    if layout == "references":
+        raise InvalidInputError("layout='references' is not available yet; 'chunks' and 'shards' are")
+    for what, value, allowed in (
+        ("zarr_format", zarr_format, (3, 2)),
+        ("layout", layout, ("chunks", "shards")),
+        ("profile", profile, ("native", "portable")),
+    ):
+        if value not in allowed or isinstance(value, bool):
+            raise InvalidInputError(f"{what}={value!r} must be one of {', '.join(map(repr, allowed))}")
+    if zarr_format == 2 and layout == "shards":
+        raise InvalidInputError("Zarr v2 knows no shards: layout='shards' needs zarr_format=3")
+    return Options(path.strip("/"), zarr_format, layout, profile)  # type: ignore[arg-type]
+
+
+def _since(
+    core: Core, state: State, timeline: Timeline, destination: Destination, options: Options, overwrite: bool
+) -> Since | None:
+    """What has changed since the export at the destination; None where everything is to be written."""
+    if isinstance(destination, ZipDestination):
+        raise InvalidInputError("a zip file is written whole: incremental=True needs a directory")
+    if not os.path.isdir(destination.final) or not os.listdir(destination.final):
+        return None
+    try:
+        old = read_marker(destination.final)
+        return Since(core, old, timeline.at(state.version), asdict(options), destination.final)
+    except (AlreadyExistsError, InvalidInputError, SnapshotExpiredError):
+        if not overwrite:
+            raise
+        return None
+
+
+class _Object(NamedTuple):
+    """One chunk or shard.
+
+    Attributes
+    ----------
+    index : tuple of int
+        Its coordinates in the grid of objects.
+    chunks : tuple
+        The coordinates of the chunks in it that may hold anything.
+    changed : bool
+        Whether it must be written; if not, it is taken over from the earlier export.
+    """
+
+    index: tuple[int, ...]
+    chunks: tuple[tuple[int, ...], ...]
+    changed: bool
+
+
+class _Done(NamedTuple):
+    """What became of one object."""
+
+    written: int = 0
+    unchanged: int = 0
+    replaced: int = 0
+    copied: int = 0
+    encoded: int = 0
+
+
+class _Run:
+    """One export under way.
+
+    Notes
+    -----
+    Used by the thread that exports; what it hands to the pool is :class:`_ArrayWriter`.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        options: Options,
+        found: Plan,
+        destination: Destination,
+        since: Since | None,
+        executor: Executor | None,
+        meter: Meter,
+    ) -> None:
+        self._core = core
+        self._options = options
+        self._plan = found
+        self._destination = destination
+        self._since = since
+        self._pool = core.pool if executor is None else executor
+        self._workers = int(getattr(self._pool, "_max_workers", core.workers))
+        self._meter = meter
+        self._done = _Done()
+        self._deleted = 0
+
+    def write_all(self, state: State, consolidated: bool) -> None:
+        """Documents, marker, chunks."""
+        with self._core.index.read() as connection:
+            head = read_head(connection)
+        for key, data in documents(self._plan.members, self._options.zarr_format, consolidated=consolidated):
+            self._destination.put(key, data)
+        if self._plan.arrays and not isinstance(self._destination, ZipDestination):
+            key, marker = self._marker(head, state)
+            self._destination.put(key, marker.encode())
+        if self._meter.wanted:
+            for member, view in self._plan.arrays:
+                self._meter.expect(self._writer(member, view, None).count())
+        for member, view in self._plan.arrays:
+            self._write(member, self._writer(member, view, self._since))
+            view.timeline.forget(view.node)
+        if self._since is not None:
+            before = count_objects(self._destination.final, self._since.arrays.values())
+            self._deleted = before - self._done.unchanged - self._done.replaced
+
+    def _marker(self, head: Head, state: State) -> tuple[str, Marker]:
+        arrays = [
+            Exported(member.path, view.node, view.shape, fingerprint(member.form))
+            for member, view in self._plan.arrays
+            if member.form is not None
+        ]
+        first = min(arrays, key=lambda one: one.path.split("/")).path
+        options = asdict(self._options)
+        marker = Marker(head.uuid.hex(), head.epoch, state.branch, state.commit, options, tuple(arrays))
+        return f"{first}/{MARKER}", marker
+
+    def _writer(self, member: Member, view: ArrayView, since: Since | None) -> _ArrayWriter:
+        form = member.form
+        assert form is not None
+        source = ChunkBytes(view, form)
+        old = since.arrays.get(view.node) if since is not None else None
+        changes = None
+        if since is not None and old is not None and old.form == fingerprint(form):
+            changes = since.changes(view.node, view.grid, old.shape, view.shape)
+        earlier = None if old is None else old.path
+        return _ArrayWriter(member.path, source, self._core.storage, self._options, self._destination, earlier, changes)
+
+    def _write(self, member: Member, writer: _ArrayWriter) -> None:
+        ahead = items_ahead(writer.source.chunk_bytes, self._workers)
+        with ExitStack() as stack:
+            if self._destination.parallel:
+                results = stack.enter_context(ordered(self._pool, writer.write, writer.objects(), ahead))
+            else:
+                results = writer.write_in_order(self._pool, ahead)
+            for done in results:
+                self._done = _Done(*map(sum, zip(self._done, done, strict=True)))
+                self._meter.step(member.path)
+
+    def report(self, version: int) -> ExportReport:
+        """What was done."""
+        done, members = self._done, self._plan.members
+        notes = [
+            f"array {member.path!r}: {note}"
+            for member in members
+            if member.form is not None
+            for note in member.form.notes
+        ]
+        arrays = len(self._plan.arrays)
+        return ExportReport(
+            version,
+            done.written,
+            done.unchanged,
+            self._deleted,
+            done.copied,
+            done.encoded,
+            arrays,
+            len(members) - arrays,
+            tuple(notes),
+        )
+
+
+class _ArrayWriter:
+    """Writes the objects of one array.
+
+    Parameters
+    ----------
+    path : str
+        Where the array lies in the export.
+    source : ChunkBytes
+        Its chunks.
+    storage : LocalStorage
+        Where segments lie.
+    old : str or None
+        Where it lies in the earlier export.
+    changes : Changes or None
+        Which of its chunks may differ from there; None: all.
+
+    Notes
+    -----
+    :meth:`write` is safe for threads.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        source: ChunkBytes,
+        storage: LocalStorage,
+        options: Options,
+        destination: Destination,
+        old: str | None,
+        changes: Changes | None,
+    ) -> None:
+        self.source = source
+        self._path = path
+        self._storage = storage
+        self._format = options.zarr_format
+        self._destination = destination
+        self._old = old
+        self._changes = changes
+        shards, chunks = source.form.meta.shards, source.form.meta.chunks
+        self._sharded = shards is not None
+        #: Chunks along each axis of an object.
+        self._ratio = tuple(map(floordiv, chunks if shards is None else shards, chunks))
+
+    def count(self) -> int:
+        """How many objects there are at most."""
+        view = self.source.view
+        if self.source.form.dense and not self._sharded:
+            return prod(-(-extent // chunk) for extent, chunk in zip(view.shape, view.grid.chunks, strict=True))
+        return sum(1 for _ in self._grouped())
+
+    def objects(self) -> Iterator[_Object]:
+        """Every object that may hold anything, partition by partition."""
+        changes, view = self._changes, self.source.view
+        grid = Grid(view.grid.chunks, self.source.form.meta.shards, view.grid.partition)
+        for index, chunks in self._grouped():
+            changed = changes is None or changes.touch(chunks, grid.shard_box(index))
+            yield _Object(index, chunks, changed)
+
+    def _grouped(self) -> Iterator[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]]:
+        """The chunks that may hold anything, by object."""
+        view = self.source.view
+        everything = _every_chunk(view) if self.source.form.dense else view.stored_chunks()
+        for number, (_, chunks) in enumerate(groupby(everything, view.grid.partition_of)):
+            if number % _PARTITIONS_KEPT == _PARTITIONS_KEPT - 1:
+                view.timeline.forget(view.node)
+            if not self._sharded:
+                yield from ((chunk, (chunk,)) for chunk in chunks)
+                continue
+            by_shard: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+            for chunk in chunks:
+                by_shard.setdefault(tuple(map(floordiv, chunk, self._ratio)), []).append(chunk)
+            yield from ((shard, tuple(by_shard[shard])) for shard in sorted(by_shard))
+
+    def write(self, thing: _Object) -> _Done:
+        """Write one object, or take it over."""
+        key = chunk_key(thing.index, self._format)
+        if not thing.changed:
+            assert self._old is not None
+            if self._destination.take_over(f"{self._old}/{key}", f"{self._path}/{key}"):
+                return _Done(unchanged=1)
+            # It held nothing but fill then and does so now; only of what has to be dense there may be more.
+            if not self.source.form.dense:
+                return _Done()
+        if self._sharded:
+            done = self._write_shard(thing, key, map(self.source.encoded, thing.chunks))
+        else:
+            done = self._write_chunk(key, self.source.encoded(thing.index))
+        return self._noted(done, key)
+
+    def write_in_order(self, pool: Executor, ahead: int) -> Iterator[_Done]:
+        """Write every object on this thread, and make what they hold in the pool."""
+        if self._sharded:
+            for thing in self.objects():
+                with ordered(pool, self.source.encoded, thing.chunks, ahead) as encoded:
+                    yield self._write_shard(thing, chunk_key(thing.index, self._format), encoded)
+            return
+        with ordered(pool, lambda thing: (thing, self.source.encoded(thing.index)), self.objects(), ahead) as made:
+            for thing, encoded_chunk in made:
+                yield self._write_chunk(chunk_key(thing.index, self._format), encoded_chunk)
+
+    def _write_chunk(self, key: str, encoded: Encoded | None) -> _Done:
+        if encoded is None:
+            return _Done()
+        self._destination.put(f"{self._path}/{key}", encoded.data)
+        size = len(encoded.data)
+        return _Done(written=1, copied=size if encoded.copied else 0, encoded=0 if encoded.copied else size)
+
+    def _write_shard(self, thing: _Object, key: str, encoded: Iterable[Encoded | None]) -> _Done:
+        shard = ShardFile(self._ratio, thing.index, thing.chunks)
+        whole = shard.clone(self.source, self._storage, self._destination, f"{self._path}/{key}")
+        if whole:
+            return _Done(written=1, copied=whole)
+        copied, made = shard.write(encoded, self._destination, f"{self._path}/{key}")
+        return _Done(written=int(copied + made > 0), copied=copied, encoded=made)
+
+    def _noted(self, done: _Done, key: str) -> _Done:
+        """The same, with whether it takes the place of an object of the earlier export."""
+        if self._old is None or not done.written:
+            return done
+        return done._replace(replaced=int(os.path.lexists(os.path.join(self._destination.final, self._old, key))))
+
+
+def _every_chunk(view: ArrayView) -> Iterator[tuple[int, ...]]:
+    for _, part in view.grid.partitions_in(full(view.shape)):
+        for chunk, _ in view.grid.chunks_in(part):
+            yield chunk
+
+
+__all__ = ["ExportReport", "export"]
