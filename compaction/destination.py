@@ -12,23 +12,17 @@ import errno
 import fcntl
 import os
 import shutil
-import stat
 import uuid
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
-from txstore.compaction.renaming import exchange, sync_filesystem
-from txstore.errors import AlreadyExistsError, InvalidInputError, StorageError
+from txstore.errors import AlreadyExistsError, StorageError
 from txstore.failures import storage_error
 
 #: What the hidden names end with: of what is being built, and of what was moved aside for it.
 BUILDING, REPLACED = ".exporting", ".replaced"
 
-_ZARR = ("zarr.json", ".zgroup", ".zarray")
-_FICLONE = 0x40049409  # linux/fs.h
-_NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+#: How a file system says that it has no hard links.
+NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class Writer(Protocol):
@@ -146,10 +140,12 @@ class Destination:
     def _close(self) -> None:
         pass
 
-    def _hidden(self, suffix: str) -> str:
+    def hidden(self, suffix: str) -> str:
+        """A fresh name beside the place."""
         return os.path.join(self._parent, f".{self._name[:180]}.{uuid.uuid4().hex}{suffix}")
 
-    def _taken(self) -> AlreadyExistsError:
+    def taken(self) -> AlreadyExistsError:
+        """The error that something lies at the place already."""
         return AlreadyExistsError(f"there is something at {self.final} already; overwrite=True replaces an export")
 
     def _release(self) -> None:
@@ -184,216 +180,6 @@ class Destination:
         else:
             with contextlib.suppress(OSError):
                 os.unlink(path)
-
-
-class DirectoryDestination(Destination):
-    """A directory; objects are files in it, and may be written by several threads at once."""
-
-    parallel = True
-    clones = True
-
-    def put(self, key: str, data: bytes) -> None:
-        """See Destination."""
-        with self.begin(key) as writer:
-            writer.write(data)
-
-    @contextmanager
-    def begin(self, key: str) -> Iterator[Writer]:
-        """See Destination."""
-        path = os.path.join(self._staged, key)
-        try:
-            with self._open(path) as file:
-                yield file
-        except OSError as error:
-            if isinstance(error, StorageError):
-                raise
-            raise storage_error(f"write {key} of {self.final}", error) from error
-
-    @staticmethod
-    def _open(path: str) -> IO[bytes]:
-        try:
-            return open(path, "xb")
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            return open(path, "xb")
-
-    def take_over(self, old: str, key: str) -> bool:
-        """See Destination; a hard link where there can be one."""
-        source, target = os.path.join(self.final, old), os.path.join(self._staged, key)
-        try:
-            try:
-                os.link(source, target)
-            except FileNotFoundError:
-                if not os.path.exists(source):
-                    return False
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                os.link(source, target)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise storage_error(f"link {key} of {self.final}", error) from error
-            shutil.copyfile(source, target)
-        return True
-
-    def clone(self, path: str, key: str) -> bool:
-        """See Destination."""
-        target = os.path.join(self._staged, key)
-        with open(path, "rb") as source:
-            with self._open(target) as file:
-                with contextlib.suppress(OSError):
-                    fcntl.ioctl(file.fileno(), _FICLONE, source.fileno())
-                    return True
-        os.unlink(target)
-        self.clones = False  # nor will it for the next one
-        return False
-
-    def _check(self) -> None:
-        if not os.path.lexists(self.final):
-            return
-        if not os.path.isdir(self.final):
-            raise AlreadyExistsError(f"{self.final} is a file; give a directory, or a path that ends in .zip")
-        names = os.listdir(self.final)
-        if names and not self._replace:
-            raise self._taken()
-        if names and not any(name in names for name in _ZARR):
-            raise AlreadyExistsError(f"{self.final} holds something else than a Zarr hierarchy: it is not replaced")
-
-    def _create(self) -> tuple[str, int]:
-        while True:
-            path = self._hidden(BUILDING)
-            os.mkdir(path)
-            number = os.open(path, os.O_RDONLY)
-            fcntl.flock(number, fcntl.LOCK_EX)
-            # Before it was locked, somebody may have taken it for a dead one's and removed it.
-            if os.path.isdir(path):
-                return path, number
-            os.close(number)
-
-    def _finish(self) -> None:
-        if self._sync:
-            sync_filesystem(self._lock, self._staged)
-
-    def _move(self) -> None:
-        try:
-            # Also onto an empty directory.
-            os.rename(self._staged, self.final)
-            return
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise
-        if not self._replace:
-            raise self._taken()
-        if exchange(self._staged, self.final):
-            return
-        aside = self._hidden(REPLACED)
-        os.rename(self.final, aside)
-        os.rename(self._staged, self.final)
-        self._staged = aside
-
-
-class ZipDestination(Destination):
-    """A zip file, stored without compression of its own; every entry is written once, by one thread.
-
-    Notes
-    -----
-    Entries carry no time of day: the same version makes the same file.
-    """
-
-    def put(self, key: str, data: bytes) -> None:
-        """See Destination."""
-        try:
-            self._zip.writestr(self._entry(key), data)
-        except OSError as error:
-            raise storage_error(f"write {key} of {self.final}", error) from error
-
-    @contextmanager
-    def begin(self, key: str) -> Iterator[Writer]:
-        """See Destination."""
-        try:
-            with self._zip.open(self._entry(key), "w", force_zip64=True) as file:
-                yield file
-        except OSError as error:
-            if isinstance(error, StorageError):
-                raise
-            raise storage_error(f"write {key} of {self.final}", error) from error
-
-    def _entry(self, key: str) -> zipfile.ZipInfo:
-        if key in self._zip.NameToInfo:
-            raise AssertionError(f"{key} is in {self.final} already")
-        info = zipfile.ZipInfo(key, date_time=(1980, 1, 1, 0, 0, 0))
-        info.external_attr = (stat.S_IFREG | 0o644) << 16
-        return info
-
-    def _check(self) -> None:
-        if not os.path.lexists(self.final):
-            return
-        if os.path.isdir(self.final):
-            raise AlreadyExistsError(f"{self.final} is a directory; a path that ends in .zip makes a file")
-        if not self._replace:
-            raise self._taken()
-        if not zipfile.is_zipfile(self.final) and os.path.getsize(self.final):
-            raise AlreadyExistsError(f"{self.final} is something else than a zip file: it is not replaced")
-
-    def _create(self) -> tuple[str, int]:
-        while True:
-            path = self._hidden(BUILDING)
-            number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            fcntl.flock(number, fcntl.LOCK_EX)
-            if os.fstat(number).st_nlink:
-                break
-            os.close(number)
-        self._file = os.fdopen(os.dup(number), "w+b")
-        self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED)
-        return path, number
-
-    def _finish(self) -> None:
-        self._zip.close()
-        self._file.flush()
-        if self._sync:
-            os.fsync(self._file.fileno())
-        self._file.close()
-
-    def _move(self) -> None:
-        if self._replace:
-            os.replace(self._staged, self.final)
-            return
-        try:
-            os.link(self._staged, self.final)
-        except FileExistsError:
-            raise self._taken() from None
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            if os.path.lexists(self.final):
-                raise self._taken() from None
-            os.rename(self._staged, self.final)
-
-    def _close(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._zip.close()
-        self._file.close()
-
-
-def open_destination(dest: str | os.PathLike[str], store_root: str, *, replace: bool, sync: bool) -> Destination:
-    """The destination that a path names: a zip file where it ends in ``.zip``, a directory otherwise.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is no local path, or lies in the store or around it.
-    AlreadyExistsError, StorageError
-        As :class:`Destination`.
-    """
-    text = os.fspath(dest)
-    if not isinstance(text, str) or not text or "\x00" in text:
-        raise InvalidInputError(f"{text!r} is no path to export to")
-    if "://" in text.removeprefix("file://"):
-        raise InvalidInputError(f"{text!r} is no local path, and only to those can be exported")
-    final = os.path.realpath(os.path.expanduser(text.removeprefix("file://")))
-    root = os.path.realpath(store_root)
-    if os.path.commonpath([final, root]) in (final, root):
-        raise InvalidInputError(f"{final} lies in the store {root} or around it; export to another place")
-    kind = ZipDestination if final.endswith(".zip") else DirectoryDestination
-    return kind(final, replace=replace, sync=sync)
 
 
 def _only_one(path: str) -> int | None:
@@ -436,4 +222,4 @@ def _sync_directory(path: str) -> None:
         os.close(number)
 
 
-__all__ = ["BUILDING", "REPLACED", "Destination", "DirectoryDestination", "Writer", "ZipDestination", "open_destination"]
+__all__ = ["BUILDING", "NO_LINKS", "REPLACED", "Destination", "Writer"]

@@ -7,47 +7,32 @@ each is made by itself, a bounded number at a time, so that memory does not depe
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from itertools import groupby
-from math import prod
-from operator import floordiv
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from txstore.boxes import full
-from txstore.compaction.chunkbytes import ChunkBytes, Encoded
-from txstore.compaction.destination import Destination, ZipDestination, open_destination
-from txstore.compaction.exportmeta import Member, chunk_key, documents
+from txstore.compaction.arraywriter import ArrayWriter, Done
+from txstore.compaction.chunkbytes import ChunkBytes
+from txstore.compaction.destination import Destination
+from txstore.compaction.exportdir import DirectoryDestination
+from txstore.compaction.exportmeta import Member, documents
 from txstore.compaction.exporttree import Options, Plan, plan
-from txstore.compaction.incremental import (
-    MARKER,
-    Changes,
-    Exported,
-    Marker,
-    Since,
-    count_objects,
-    fingerprint,
-    read_marker,
-)
+from txstore.compaction.exportzip import ZipDestination
+from txstore.compaction.incremental import Since
+from txstore.compaction.marker import MARKER, Exported, Marker, count_objects, fingerprint, read_marker
 from txstore.compaction.progress import Meter, Progress
 from txstore.compaction.rewrite import pinned
-from txstore.compaction.shardfile import ShardFile
 from txstore.compaction.window import items_ahead, ordered
 from txstore.core import Core, State
 from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError
-from txstore.grid import Grid
 from txstore.index.engine import Head, read_head
 from txstore.index.timeline import Timeline
 from txstore.reader import ArrayView
-from txstore.storage import LocalStorage
 
 if TYPE_CHECKING:
     from txstore.store import Store
-
-#: After so many partitions the rows that were loaded for them are let go.
-_PARTITIONS_KEPT = 32
 
 
 @dataclass(frozen=True)
@@ -205,40 +190,12 @@ def _since(
         return None
 
 
-class _Object(NamedTuple):
-    """One chunk or shard.
-
-    Attributes
-    ----------
-    index : tuple of int
-        Its coordinates in the grid of objects.
-    chunks : tuple
-        The coordinates of the chunks in it that may hold anything.
-    changed : bool
-        Whether it must be written; if not, it is taken over from the earlier export.
-    """
-
-    index: tuple[int, ...]
-    chunks: tuple[tuple[int, ...], ...]
-    changed: bool
-
-
-class _Done(NamedTuple):
-    """What became of one object."""
-
-    written: int = 0
-    unchanged: int = 0
-    replaced: int = 0
-    copied: int = 0
-    encoded: int = 0
-
-
 class _Run:
     """One export under way.
 
     Notes
     -----
-    Used by the thread that exports; what it hands to the pool is :class:`_ArrayWriter`.
+    Used by the thread that exports; what it hands to the pool is :class:`ArrayWriter`.
     """
 
     def __init__(
@@ -259,7 +216,7 @@ class _Run:
         self._pool = core.pool if executor is None else executor
         self._workers = int(getattr(self._pool, "_max_workers", core.workers))
         self._meter = meter
-        self._done = _Done()
+        self._done = Done()
         self._deleted = 0
 
     def write_all(self, state: State, consolidated: bool) -> None:
@@ -292,7 +249,7 @@ class _Run:
         marker = Marker(head.uuid.hex(), head.epoch, state.branch, state.commit, options, tuple(arrays))
         return f"{first}/{MARKER}", marker
 
-    def _writer(self, member: Member, view: ArrayView, since: Since | None) -> _ArrayWriter:
+    def _writer(self, member: Member, view: ArrayView, since: Since | None) -> ArrayWriter:
         form = member.form
         assert form is not None
         source = ChunkBytes(view, form)
@@ -301,9 +258,9 @@ class _Run:
         if since is not None and old is not None and old.form == fingerprint(form):
             changes = since.changes(view.node, view.grid, old.shape, view.shape)
         earlier = None if old is None else old.path
-        return _ArrayWriter(member.path, source, self._core.storage, self._options, self._destination, earlier, changes)
+        return ArrayWriter(member.path, source, self._core.storage, self._options, self._destination, earlier, changes)
 
-    def _write(self, member: Member, writer: _ArrayWriter) -> None:
+    def _write(self, member: Member, writer: ArrayWriter) -> None:
         ahead = items_ahead(writer.source.chunk_bytes, self._workers)
         with ExitStack() as stack:
             if self._destination.parallel:
@@ -311,7 +268,7 @@ class _Run:
             else:
                 results = writer.write_in_order(self._pool, ahead)
             for done in results:
-                self._done = _Done(*map(sum, zip(self._done, done, strict=True)))
+                self._done = Done(*map(sum, zip(self._done, done, strict=True)))
                 self._meter.step(member.path)
 
     def report(self, version: int) -> ExportReport:
@@ -337,132 +294,27 @@ class _Run:
         )
 
 
-class _ArrayWriter:
-    """Writes the objects of one array.
+def open_destination(dest: str | os.PathLike[str], store_root: str, *, replace: bool, sync: bool) -> Destination:
+    """The destination that a path names: a zip file where it ends in ``.zip``, a directory otherwise.
 
-    Parameters
-    ----------
-    path : str
-        Where the array lies in the export.
-    source : ChunkBytes
-        Its chunks.
-    storage : LocalStorage
-        Where segments lie.
-    old : str or None
-        Where it lies in the earlier export.
-    changes : Changes or None
-        Which of its chunks may differ from there; None: all.
-
-    Notes
-    -----
-    :meth:`write` is safe for threads.
+    Raises
+    ------
+    InvalidInputError
+        If it is no local path, or lies in the store or around it.
+    AlreadyExistsError, StorageError
+        As :class:`Destination`.
     """
-
-    def __init__(
-        self,
-        path: str,
-        source: ChunkBytes,
-        storage: LocalStorage,
-        options: Options,
-        destination: Destination,
-        old: str | None,
-        changes: Changes | None,
-    ) -> None:
-        self.source = source
-        self._path = path
-        self._storage = storage
-        self._format = options.zarr_format
-        self._destination = destination
-        self._old = old
-        self._changes = changes
-        shards, chunks = source.form.meta.shards, source.form.meta.chunks
-        self._sharded = shards is not None
-        #: Chunks along each axis of an object.
-        self._ratio = tuple(map(floordiv, chunks if shards is None else shards, chunks))
-
-    def count(self) -> int:
-        """How many objects there are at most."""
-        view = self.source.view
-        if self.source.form.dense and not self._sharded:
-            return prod(-(-extent // chunk) for extent, chunk in zip(view.shape, view.grid.chunks, strict=True))
-        return sum(1 for _ in self._grouped())
-
-    def objects(self) -> Iterator[_Object]:
-        """Every object that may hold anything, partition by partition."""
-        changes, view = self._changes, self.source.view
-        grid = Grid(view.grid.chunks, self.source.form.meta.shards, view.grid.partition)
-        for index, chunks in self._grouped():
-            changed = changes is None or changes.touch(chunks, grid.shard_box(index))
-            yield _Object(index, chunks, changed)
-
-    def _grouped(self) -> Iterator[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]]:
-        """The chunks that may hold anything, by object."""
-        view = self.source.view
-        everything = _every_chunk(view) if self.source.form.dense else view.stored_chunks()
-        for number, (_, chunks) in enumerate(groupby(everything, view.grid.partition_of)):
-            if number % _PARTITIONS_KEPT == _PARTITIONS_KEPT - 1:
-                view.timeline.forget(view.node)
-            if not self._sharded:
-                yield from ((chunk, (chunk,)) for chunk in chunks)
-                continue
-            by_shard: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
-            for chunk in chunks:
-                by_shard.setdefault(tuple(map(floordiv, chunk, self._ratio)), []).append(chunk)
-            yield from ((shard, tuple(by_shard[shard])) for shard in sorted(by_shard))
-
-    def write(self, thing: _Object) -> _Done:
-        """Write one object, or take it over."""
-        key = chunk_key(thing.index, self._format)
-        if not thing.changed:
-            assert self._old is not None
-            if self._destination.take_over(f"{self._old}/{key}", f"{self._path}/{key}"):
-                return _Done(unchanged=1)
-            # It held nothing but fill then and does so now; only of what has to be dense there may be more.
-            if not self.source.form.dense:
-                return _Done()
-        if self._sharded:
-            done = self._write_shard(thing, key, map(self.source.encoded, thing.chunks))
-        else:
-            done = self._write_chunk(key, self.source.encoded(thing.index))
-        return self._noted(done, key)
-
-    def write_in_order(self, pool: Executor, ahead: int) -> Iterator[_Done]:
-        """Write every object on this thread, and make what they hold in the pool."""
-        if self._sharded:
-            for thing in self.objects():
-                with ordered(pool, self.source.encoded, thing.chunks, ahead) as encoded:
-                    yield self._write_shard(thing, chunk_key(thing.index, self._format), encoded)
-            return
-        with ordered(pool, lambda thing: (thing, self.source.encoded(thing.index)), self.objects(), ahead) as made:
-            for thing, encoded_chunk in made:
-                yield self._write_chunk(chunk_key(thing.index, self._format), encoded_chunk)
-
-    def _write_chunk(self, key: str, encoded: Encoded | None) -> _Done:
-        if encoded is None:
-            return _Done()
-        self._destination.put(f"{self._path}/{key}", encoded.data)
-        size = len(encoded.data)
-        return _Done(written=1, copied=size if encoded.copied else 0, encoded=0 if encoded.copied else size)
-
-    def _write_shard(self, thing: _Object, key: str, encoded: Iterable[Encoded | None]) -> _Done:
-        shard = ShardFile(self._ratio, thing.index, thing.chunks)
-        whole = shard.clone(self.source, self._storage, self._destination, f"{self._path}/{key}")
-        if whole:
-            return _Done(written=1, copied=whole)
-        copied, made = shard.write(encoded, self._destination, f"{self._path}/{key}")
-        return _Done(written=int(copied + made > 0), copied=copied, encoded=made)
-
-    def _noted(self, done: _Done, key: str) -> _Done:
-        """The same, with whether it takes the place of an object of the earlier export."""
-        if self._old is None or not done.written:
-            return done
-        return done._replace(replaced=int(os.path.lexists(os.path.join(self._destination.final, self._old, key))))
-
-
-def _every_chunk(view: ArrayView) -> Iterator[tuple[int, ...]]:
-    for _, part in view.grid.partitions_in(full(view.shape)):
-        for chunk, _ in view.grid.chunks_in(part):
-            yield chunk
+    text = os.fspath(dest)
+    if not isinstance(text, str) or not text or "\x00" in text:
+        raise InvalidInputError(f"{text!r} is no path to export to")
+    if "://" in text.removeprefix("file://"):
+        raise InvalidInputError(f"{text!r} is no local path, and only to those can be exported")
+    final = os.path.realpath(os.path.expanduser(text.removeprefix("file://")))
+    root = os.path.realpath(store_root)
+    if os.path.commonpath([final, root]) in (final, root):
+        raise InvalidInputError(f"{final} lies in the store {root} or around it; export to another place")
+    kind = ZipDestination if final.endswith(".zip") else DirectoryDestination
+    return kind(final, replace=replace, sync=sync)
 
 
 __all__ = ["ExportReport", "export"]

@@ -35,9 +35,7 @@ class Member(NamedTuple):
     form: Form | None = None
 
 
-def documents(
-    members: list[Member], zarr_format: Literal[2, 3], *, consolidated: bool
-) -> Iterator[tuple[str, bytes]]:
+def documents(members: list[Member], zarr_format: Literal[2, 3], *, consolidated: bool) -> Iterator[tuple[str, bytes]]:
     """(key, content) of every document; `members` begins with the root and has parents before children."""
     return _v3(members, consolidated) if zarr_format == 3 else _v2(members, consolidated)
 

@@ -1,202 +1,24 @@
 """Bringing an earlier export up to date: which of its chunks are still true.
 
-An export carries a marker: of which store and version it is, and with which options it was made. What has changed
-since then is told by the rows of the index - fragments and shapes after that version - and never by looking at
-bytes. Both versions may lie on different branches: what counts is what came on either side since they parted.
+What has changed since then is told by the rows of the index - fragments and shapes after that version - and never
+by looking at bytes. Both versions may lie on different branches: what counts is what came on either side since they
+parted.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from txstore.boxes import Box, full
-from txstore.compaction.profiles import Form
+from txstore.compaction.marker import ADVICE, Marker
 from txstore.core import Core
-from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError, StorageError
-from txstore.failures import storage_error
+from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError
 from txstore.grid import WHOLE, Grid
 from txstore.index import lookup
 from txstore.index.edits import Change, Touched
 from txstore.index.engine import read_head
 from txstore.index.lookup import Lineage
-
-#: The file with the marker. It lies in the first array's directory, where no reader lists: at the root zarr-python
-#: would warn of it.
-MARKER = ".txstore-export.json"
-#: The number of the form of the marker, and of what the exported bytes are made like. Raised with either.
-FORMAT = 1
-
-_DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata", MARKER)
-
-
-@dataclass(frozen=True)
-class Exported:
-    """One array of an earlier export.
-
-    Attributes
-    ----------
-    path : str
-        Below its root.
-    node : int
-        The array's identity in the store.
-    shape : tuple of int
-        At that version.
-    form : str
-        Fingerprint of how it was written, shape and attributes apart.
-    """
-
-    path: str
-    node: int
-    shape: tuple[int, ...]
-    form: str
-
-
-@dataclass(frozen=True)
-class Marker:
-    """What an export was made from.
-
-    Attributes
-    ----------
-    store : str
-        The UUID of the store, hexadecimal.
-    epoch : int
-        Of the store: raised when it was restored from a copy, after which versions mean something else.
-    branch, version : int
-        Of the state that was exported.
-    options : dict
-        JSON values: those arguments of the export that its bytes depend on.
-    arrays : tuple of Exported
-        In the order of their paths.
-    """
-
-    store: str
-    epoch: int
-    branch: int
-    version: int
-    options: Mapping[str, Any]
-    arrays: tuple[Exported, ...]
-
-    def encode(self) -> bytes:
-        """The content of the marker's file."""
-        value = {
-            "format": FORMAT,
-            "store": self.store,
-            "epoch": self.epoch,
-            "branch": self.branch,
-            "version": self.version,
-            "options": self.options,
-            "arrays": [[one.path, one.node, one.shape, one.form] for one in self.arrays],
-        }
-        return json.dumps(value, allow_nan=False).encode("ascii")
-
-    @classmethod
-    def decode(cls, data: bytes) -> Marker:
-        """The inverse of :meth:`encode`.
-
-        Raises
-        ------
-        ValueError
-            If it is none, or of another form.
-        """
-        value = json.loads(data)
-        try:
-            if value["format"] != FORMAT:
-                raise ValueError(f"its format is {value['format']!r}, this is {FORMAT}")
-            arrays = tuple(
-                Exported(str(path), int(node), tuple(map(int, shape)), str(form))
-                for path, node, shape, form in value["arrays"]
-            )
-            numbers = [int(value[key]) for key in ("epoch", "branch", "version")]
-            return cls(str(value["store"]), *numbers, dict(value["options"]), arrays)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"it is malformed: {error!r}") from error
-
-
-def fingerprint(form: Form) -> str:
-    """Two forms with the same fingerprint make the same bytes of the same cells, and put them under the same keys."""
-    facts = [form.meta.stored(), form.dense, form.convert is None]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-
-
-# --- finding it ----------------------------------------------------------------------------------
-
-
-def first_array(root: str) -> str | None:
-    """The path of the first array below a directory, by name; None when there is none."""
-    folders = [""]
-    while folders:
-        folder = folders.pop()
-        try:
-            with os.scandir(os.path.join(root, folder)) as entries:
-                found = {entry.name: entry.is_dir() for entry in entries}
-        except OSError as error:
-            raise storage_error(f"list {os.path.join(root, folder)}", error) from error
-        if _is_array(os.path.join(root, folder), found):
-            return folder
-        below = sorted((name for name, is_dir in found.items() if is_dir), reverse=True)
-        folders += [f"{folder}/{name}" if folder else name for name in below]
-    return None
-
-
-def _is_array(folder: str, names: Mapping[str, bool]) -> bool:
-    if ".zarray" in names:
-        return True
-    if "zarr.json" not in names:
-        return False
-    try:
-        with open(os.path.join(folder, "zarr.json"), "rb") as file:
-            return bool(json.load(file)["node_type"] == "array")
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def read_marker(root: str) -> Marker:
-    """The marker of the export in a directory.
-
-    Raises
-    ------
-    AlreadyExistsError
-        If there is none: the hierarchy was not made by an export, or somebody has changed it.
-    """
-    first = first_array(root)
-    if first is None:
-        return Marker("", 0, 0, 0, {}, ())
-    try:
-        with open(os.path.join(root, first, MARKER), "rb") as file:
-            return Marker.decode(file.read())
-    except (OSError, ValueError) as error:
-        why = "it has no marker of an export" if isinstance(error, OSError) else f"its marker can't be used: {error}"
-        raise AlreadyExistsError(f"{root} can't be brought up to date: {why}; {_ADVICE}") from None
-
-
-_ADVICE = "export it whole with overwrite=True"
-
-
-def count_objects(root: str, arrays: Iterable[Exported]) -> int:
-    """How many chunks and shards an export holds."""
-
-    def count(folder: str) -> int:
-        found = 0
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        found += count(entry.path)
-                    elif entry.name not in _DOCUMENTS:
-                        found += 1
-        except FileNotFoundError:
-            return 0
-        return found
-
-    return sum(count(os.path.join(root, one.path)) for one in arrays)
-
-
-# --- what has changed ----------------------------------------------------------------------------
 
 
 class Changes:
@@ -273,16 +95,16 @@ class Since:
         with core.index.read() as connection:
             head = read_head(connection)
             if old.arrays and (old.store != head.uuid.hex() or old.epoch != head.epoch or old.version > head.head):
-                raise AlreadyExistsError(f"{root} is no export of this store; {_ADVICE}")
+                raise AlreadyExistsError(f"{root} is no export of this store; {ADVICE}")
             if old.arrays and dict(old.options) != dict(options):
                 differ = ", ".join(sorted(key for key in options if old.options.get(key) != options[key]))
-                raise InvalidInputError(f"{root} was exported with another {differ}; use the same, or {_ADVICE}")
+                raise InvalidInputError(f"{root} was exported with another {differ}; use the same, or {ADVICE}")
             before = lookup.lineage(connection, old.branch, old.version)
             self._parted = parted(before, seen)
             if old.arrays and self._parted < head.conflict_horizon:
                 raise SnapshotExpiredError(
                     f"what has changed since version {self._parted} is known no longer, only since "
-                    f"{head.conflict_horizon}: {root} can't be brought up to date; {_ADVICE}"
+                    f"{head.conflict_horizon}: {root} can't be brought up to date; {ADVICE}"
                 )
             self._sides = [before, seen]
             self._linear = self._parted == old.version
@@ -322,4 +144,4 @@ def parted(one: Lineage, other: Lineage) -> int:
     return 0
 
 
-__all__ = ["MARKER", "Changes", "Exported", "Marker", "Since", "count_objects", "fingerprint", "first_array", "read_marker"]
+__all__ = ["Changes", "Since", "parted"]

@@ -9,6 +9,10 @@ from typing import Any
 
 from txstore.errors import InvalidInputError
 
+_SECONDS = ("interval_s", "vacuum_interval_s", "backoff_s", "backoff_max_s", "lease_ttl_s", "older_than_s")
+#: Thirty years: more than some clock or other could hold.
+_LONGEST_S = 1e9
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -75,9 +79,8 @@ class Policy:
         if value is None and optional:
             return
         kinds = int if whole else (int, float)
-        # Beyond a century no clock of the system can wait.
         usable = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
-        if not usable or not fits(value) or (name.endswith("interval_s") and value > 1e9):
+        if not usable or not fits(value) or (name in _SECONDS and value > _LONGEST_S):
             raise InvalidInputError(f"{name}={value!r} must be {what}")
 
     @property

@@ -29,9 +29,7 @@ class ShardFile:
         The coordinates, in the array, of the chunks in it that may hold anything.
     """
 
-    def __init__(
-        self, counts: tuple[int, ...], index: tuple[int, ...], chunks: tuple[tuple[int, ...], ...]
-    ) -> None:
+    def __init__(self, counts: tuple[int, ...], index: tuple[int, ...], chunks: tuple[tuple[int, ...], ...]) -> None:
         self._counts = counts
         self._chunks = chunks
         self.n_chunks = prod(counts)

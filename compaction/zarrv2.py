@@ -80,8 +80,8 @@ def says_exactly(dtype: np.dtype[Any], fill: NDArray[Any]) -> bool:
     """
     json = fill_to_zarr(dtype, fill)
     if dtype.kind == "c":
-        return ("NaN" in json) == (json == ["NaN", "NaN"]) and _canonical(json) == json
-    return dtype.kind != "f" or _canonical(json) == json
+        return ("NaN" in json) == (json == ["NaN", "NaN"]) and bool(_canonical(json) == json)
+    return dtype.kind != "f" or bool(_canonical(json) == json)
 
 
 # --- codecs --------------------------------------------------------------------------------------

@@ -19,11 +19,13 @@ from sqlalchemy.dialects import sqlite as sqlite_dialect
 from txstore.errors import CorruptionError, FormatError, StorageError, TxStoreError
 from txstore.locks import FileLock
 
-#: Beyond this size the write-ahead log is copied back into the database, inside the store's lock.
-WAL_LIMIT_BYTES = 4 << 20
-#: Beyond this size readers are waited for (briefly), so that the log starts over.
+#: After about so many bytes written by this process the log is copied back into the database, under the store's lock.
+WAL_LIMIT_BYTES = 8 << 20
+#: Beyond this size of the file, whoever wrote it, readers are waited for (briefly), so that the log starts over.
 WAL_RESTART_BYTES = 64 << 20
 _PAGE_BYTES = 4096
+#: About what a commit costs the log beside inline bytes: the pages of the tables and indexes that it touches.
+_COMMIT_BYTES = 12 * _PAGE_BYTES
 
 
 class SQLiteDialect:
@@ -55,6 +57,7 @@ class SQLiteDialect:
         self._read_only = read_only
         self._sync = sync
         self._timeout_s = timeout_s
+        self._unchecked_bytes = 0
         self.lock = FileLock(lock_path, timeout_s)
 
     def create_engine(self) -> sa.Engine:
@@ -118,15 +121,21 @@ class SQLiteDialect:
                         connections.pop().close()
         self.lock.close()
 
+    def note_written(self, n_bytes: int) -> None:
+        """Count inline bytes towards the next checkpoint."""
+        self._unchecked_bytes += n_bytes
+
     def after_commit(self, connection: sa.Connection) -> None:
         """Keep the write-ahead log short. Called with the lock held and no transaction open."""
+        self._unchecked_bytes += _COMMIT_BYTES
+        if self._unchecked_bytes < WAL_LIMIT_BYTES:
+            return
+        # The file never shrinks by itself, so that its size says how long the log once was, not how long it is.
+        self._unchecked_bytes = 0
         try:
             size = os.stat(self._wal).st_size
         except FileNotFoundError:
             return
-        if size < WAL_LIMIT_BYTES:
-            return
-        # A restart waits for readers, so it is tried only when the log has grown far.
         mode = "PASSIVE" if size < WAL_RESTART_BYTES else "TRUNCATE"
         raw = connection.connection.driver_connection
         assert isinstance(raw, sqlite3.Connection)

@@ -266,6 +266,7 @@ class Edit:
     branch: int | None = None
     branch_name: str = "main"
     base: int = 0
+    parent: int = 0  # the newest commit of the branch at the base
     author: str | None = None
     message: str | None = None
     properties: str | None = None

@@ -583,7 +583,7 @@ def loads(connection: sa.Connection, seen: Lineage, node_id: int) -> dict[bytes,
         sa.select(table.c.partition, table.c.version).where(table.c.node == node_id, seen.condition(table))
     )
     bases = base_versions(connection, seen, node_id, None)
-    found: dict[bytes, tuple[int, int, bool]] = {key: (0, 0, True) for key in bases}
+    found: dict[bytes, tuple[int, int, bool]] = dict.fromkeys(bases, (0, 0, True))
     for partition, version in rows:
         total, since, has_base = found.get(partition, (0, 0, partition in bases))
         newer = version > bases.get(partition, -1)

@@ -76,14 +76,24 @@ class Timeline:
             if version > self._upto:
                 seen = self._lineage.at(version)
                 for newer, data in lookup.touched_since(connection, seen, self._upto):
-                    for node, change in Touched.decode(data).nodes.items():
-                        for flag in Change:
-                            if change & flag:
-                                self._changed[node, flag] = newer
-                        if change & Change.STRUCTURE:
-                            self._structure = newer
+                    self._note(newer, Touched.decode(data))
                 self._upto = version
             self._maintenance = max(self._maintenance, head.maintenance)
+
+    def landed(self, before: int, version: int, touched: Touched) -> None:
+        """Learn of a commit of this process that followed directly on `before`, without asking the index."""
+        with self._lock:
+            if self._upto >= before and self._upto < version:
+                self._note(version, touched)
+                self._upto = version
+
+    def _note(self, version: int, touched: Touched) -> None:
+        for node, change in touched.nodes.items():
+            for flag in Change:
+                if change & flag:
+                    self._changed[node, flag] = version
+            if change & Change.STRUCTURE:
+                self._structure = version
 
     def _unchanged(self, node: int, flag: Change, since: int) -> bool:
         return self._changed.get((node, flag), 0) <= since

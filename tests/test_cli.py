@@ -438,6 +438,7 @@ def test_plot_in_the_terminal(survey: Path) -> None:
     assert "--sel='0,:,:'" in refused("plot", survey, "era5/t2m", code=2)
 
 
+@pytest.mark.leaks("matplotlib keeps its fonts open")
 def test_plot_to_a_file(survey: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     file = tmp_path / "out.png"
@@ -568,6 +569,8 @@ def test_daemon_options_become_a_policy(survey: Path, monkeypatch: pytest.Monkey
     seen: list[Any] = []
 
     class Report:
+        errors = 0
+
         def to_dict(self) -> dict[str, Any]:
             return {}
 

@@ -212,7 +212,7 @@ def test_records_and_tables(capsys: pytest.CaptureFixture[str]) -> None:
     output.record({"bytes_copied": 1536, "chunks_written": 1234, "ok": True, "none": None, "version": 1234})
     output.table(("NAME", "N"), [("a", "1"), ("long\nname", "22")], right=("N",))
     assert capsys.readouterr().out.splitlines() == [
-        "copied          1.5 KiB (1,536 bytes)",
+        "bytes copied    1.5 KiB (1,536 bytes)",
         "chunks written  1234",
         "ok              yes",
         "version         1234",

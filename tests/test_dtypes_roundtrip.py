@@ -174,7 +174,7 @@ def test_masks_appends_and_resizes_keep_every_bit(store: Any, dtype: Any) -> Non
 
 
 def mask_of(shape: tuple[int, ...]) -> Array:
-    return np.arange(int(np.prod(shape))).reshape(shape) % 3 == 0
+    return np.asarray(np.arange(int(np.prod(shape))).reshape(shape) % 3 == 0)
 
 
 @pytest.mark.parametrize("codecs", ["auto", (), ("zstd",), ("blosc",), ("gzip",), ("zstd", "crc32c")], ids=str)

@@ -383,10 +383,11 @@ def test_commit_info_says_what_was_done(store: Any) -> None:
         txid=txid, message="a message", author="somebody", properties={"run": 7, "tags": ["x"]}
     ) as tx:
         assert tx.txid == txid
-        assert tx.commit_info is None
+        unfinished = tx.commit_info
         tx["g/a"][0:4] = 1
         tx["g"].attrs["k"] = 1
         tx.create_array("b", shape=(2,), dtype="i4", chunks=(2,))
+    assert unfinished is None
     info = tx.commit_info
     assert info.version > first.version
     assert info.txid == txid

@@ -214,6 +214,7 @@ def test_the_conflict_says_where_and_with_whom(store: Any) -> None:
         with conflict() as refusal:
             late.commit()
     found = refusal.one
+    assert found.box is not None
     assert (found.kind, found.path, found.commit) == ("cells", "g/a", winner.version)
     assert (tuple(found.box.lo), tuple(found.box.hi)) == ((4, 3), (6, 5))
     assert "g/a" in str(found)

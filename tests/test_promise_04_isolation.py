@@ -68,6 +68,7 @@ def test_the_read_conflict_names_the_cells_and_the_winner(ward: Any) -> None:
         with conflict("read") as refusal:
             tx.commit()
     found = refusal.one
+    assert found.box is not None
     assert (found.path, found.commit) == ("g/a", winner.version)
     assert (tuple(found.box.lo), tuple(found.box.hi)) == ((4,), (6,))
 

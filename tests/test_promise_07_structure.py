@@ -722,7 +722,7 @@ def test_writes_to_what_was_moved_follow_it(tree: Any, change: str, order: str) 
     beside(tree, *((move, step) if order == "move first" else (step, move)))
     assert names(tree) == ["h", "x"]
     moved = tree.snapshot()["h/new"]
-    after = {
+    after: dict[str, Callable[[], bool]] = {
         "cells": lambda: moved["a"][0] == 5,
         "cells far below": lambda: moved["sub/deep"][0] == 5,
         "an append": lambda: moved["a"][10] == 5,
@@ -733,8 +733,8 @@ def test_writes_to_what_was_moved_follow_it(tree: Any, change: str, order: str) 
         "a new array": lambda: "new" in moved,
         "a new array far below": lambda: "new" in moved["sub"],
         "a new group": lambda: "new" in moved["sub"],
-    }[change]
-    assert after()
+    }
+    assert after[change]()
 
 
 def test_writes_to_a_moved_array_conflict_by_identity(tree: Any) -> None:

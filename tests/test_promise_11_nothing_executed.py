@@ -85,9 +85,10 @@ def test_object_dtypes_are_refused(store: Any, dtype: Any) -> None:
 def test_object_values_are_refused(store: Any) -> None:
     create(store, "a", np.arange(3))
     create(store, "bytes", np.zeros(3, dtype="S20"))
+    given: list[Any] = [np.array([Payload()] * 3, dtype=object), [Payload(), None, {}], Payload()]
     with store.transaction() as tx:
         for path in ("a", "bytes"):
-            for values in (np.array([Payload()] * 3, dtype=object), [Payload(), None, {}], Payload()):
+            for values in given:
                 with pytest.raises(InvalidInputError):
                     tx[path].write(..., values)
     assert store["a"][...].tolist() == [0, 1, 2]
@@ -155,7 +156,7 @@ def read_it(root: Path) -> np.ndarray[Any, Any] | TxStoreError:
     tracemalloc.start()
     try:
         with txstore.open(root) as store:
-            found = store["a"][0:8]
+            found: np.ndarray[Any, Any] = store["a"][0:8]
             _ = dict(store["a"].attrs), list(store.log())
             return found
     except TxStoreError as error:
@@ -245,7 +246,7 @@ def test_hostile_boxes_are_a_typed_error_or_harmless(root: Path, column: str) ->
 
 def mutations(value: Any) -> list[Any]:
     """The msgpack value with one thing in it replaced by something hostile, in every place."""
-    hostile = [-1, 2**31, 2**40, 2**63, None, "x", b"", [], {}, 1.5, b"\0" * 7]
+    hostile: list[Any] = [-1, 2**31, 2**40, 2**63, None, "x", b"", [], {}, 1.5, b"\0" * 7]
     found: list[Any] = [item for item in hostile if type(item) is not type(value) or item != value]
     if isinstance(value, list):
         for position, item in enumerate(value):

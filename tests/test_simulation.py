@@ -207,7 +207,7 @@ class Simulation(RuleBasedStateMachine):
         self.times: dict[int, Any] = {}
         self.home: dict[int, str] = {}
         self.heads: dict[str, int] = {}
-        self.dead_branches: set[str] = set()
+        self.dead_branches: dict[str, int] = {}
         self.tags: dict[str, int] = {}
         self.expired: set[int] = set()
         self.expirable: set[int] = set()
@@ -543,8 +543,7 @@ class Simulation(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(idle))
         note(f"delete branch {name}")
         self.store.delete_branch(name)
-        del self.heads[name]
-        self.dead_branches.add(name)
+        self.dead_branches[name] = self.heads.pop(name)
         self.top += 1
         assert set(self.store.branches()) == set(self.heads)
 
@@ -588,19 +587,20 @@ class Simulation(RuleBasedStateMachine):
         self.expirable |= {v for v in self.states if v <= self.top - keep}
         if not fresh:
             return
-        # Nothing is open: below the oldest version of main that the rule keeps, only heads, tags and forks are read on.
         chain = self.ancestry[self.heads["main"]]
-        kept = set(self.heads.values()) | set(self.tags.values())
-        for branch in self.heads:
-            kept |= self.forks_of(branch)
-        for version in set(self.states) - kept if len(chain) >= keep else ():
-            if version < chain[-keep]:
+        if len(chain) < keep:
+            return
+        # Nothing is open: below the horizon only tags, forks and what a branch held at the horizon are read on.
+        horizon = chain[-keep]
+        kept = {*self.heads.values(), *self.tags.values()}
+        for branch_head in (*self.heads.values(), *self.dead_branches.values()):
+            ancestors = self.ancestry[branch_head]
+            kept |= {v for v, after in itertools.pairwise(ancestors) if self.home[v] != self.home[after]}
+            kept |= {max((v for v in ancestors if v <= horizon), default=0)}
+        for version in set(self.states) - kept:
+            if version < horizon:
                 with pytest.raises(SnapshotExpiredError):
                     self.read_version(version)
-
-    def forks_of(self, branch: str) -> set[int]:
-        chain = self.ancestry[self.heads[branch]]
-        return {v for v, after in itertools.pairwise(chain) if self.home[v] != self.home[after]}
 
     def reopen(self) -> None:
         note("reopen")

@@ -26,7 +26,7 @@ from txstore.errors import (
 )
 from txstore.group import Group
 from txstore.snapshot import Snapshot
-from txstore.store import Store, open  # noqa: A004
+from txstore.store import Store, open
 from txstore.transaction import Transaction
 
 __version__ = "0.1.0"

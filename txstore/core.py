@@ -17,8 +17,9 @@ from txstore.errors import InvalidInputError, NotFoundError, ReadOnlyError, Stor
 from txstore.holder import Holder
 from txstore.index import engine as clock
 from txstore.index import lookup, segments
-from txstore.index.edits import MAIN
+from txstore.index.edits import MAIN, Touched
 from txstore.index.engine import Head, Index, read_head
+from txstore.index.lookup import CommitRow
 from txstore.index.timeline import Timeline, require_retained
 from txstore.source import TileSource
 from txstore.storage import LocalStorage
@@ -120,6 +121,7 @@ class Core:
         self._holder: Holder | None = None
         self._timelines: dict[int, Timeline] = {}
         self.known_head = 0
+        self._main: tuple[State, Timeline, int] | None = None  # the newest state of main, and the maintenance then
 
     def check_open(self) -> None:
         """Raise StoreClosedError after :meth:`close`, and adapt to a fork."""
@@ -188,9 +190,13 @@ class Core:
         """
         self.check_open()
         _check_reference(branch, version, as_of, tag)
+        newest = version is None and as_of is None and tag is None and branch in (None, "main")
         with self.index.read() as connection:
             head = read_head(connection)
             self.known_head = max(self.known_head, head.head)
+            known = self._main
+            if newest and known is not None and known[0].head == head.head and known[2] == head.maintenance:
+                return known[0], known[1]
             upto, settled = head.head, True
             if as_of is not None:
                 moment = to_us(as_of)
@@ -209,7 +215,18 @@ class Core:
             name = _branch_name(connection, branch_id)
             timeline = self._timeline(connection, head, branch_id)
         committed_at = row.committed_at if row is not None else 0
-        return State(branch_id, name, commit, asked, committed_at, settled, head.head), timeline
+        state = State(branch_id, name, commit, asked, committed_at, settled, head.head)
+        if newest:
+            self._main = state, timeline, head.maintenance
+        return state, timeline
+
+    def landed(self, state: State, row: CommitRow, touched: Touched) -> None:
+        """Learn of a commit of this process: the next transaction need not ask what it changed."""
+        known = self._main
+        if state.branch == MAIN and known is not None and known[0].head == row.version - 1:
+            known[1].landed(row.version - 1, row.version, touched)
+            fresh = State(MAIN, "main", row.version, row.version, row.committed_at, True, row.version)
+            self._main = fresh, known[1], known[2]
 
     def _timeline(self, connection: sa.Connection, head: Head, branch_id: int) -> Timeline:
         with self._lock:
@@ -226,6 +243,7 @@ class Core:
     def forget(self) -> None:
         """Drop every cached row, after maintenance by this process."""
         with self._lock:
+            self._main = None
             for timeline in self._timelines.values():
                 timeline.forget()
 

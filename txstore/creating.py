@@ -7,7 +7,6 @@ import os
 import uuid
 from pathlib import Path
 
-
 from txstore.errors import AlreadyExistsError, StorageError
 from txstore.filesystems import check_local
 from txstore.index import engine as clock

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txstore.boxes import Box
+from txstore.directory import Directory
 from txstore.errors import CorruptionError
 from txstore.grid import TileGrid
-from txstore.directory import Directory
 from txstore.segment import Kind, Place, decode_mask
 
 #: Reads the bytes at a place, checked against their checksum.

@@ -8,7 +8,6 @@ from txstore.index.lookup import NodeRow
 from txstore.index.timeline import Timeline
 from txstore.names import check_name
 
-
 #: The version of staged rows.
 _STAGED = 2**62
 

@@ -23,8 +23,8 @@ from txstore.grid import WHOLE, Grid
 from txstore.index.lookup import NodeRow, ShapeRow
 from txstore.index.timeline import Timeline, partition_extent
 from txstore.metadata import ArrayMetadata
-from txstore.segment import Kind, Place
 from txstore.pieces import Selection
+from txstore.segment import Kind, Place
 from txstore.source import TileSource
 from txstore.storage import MissingFileError
 from txstore.tables import PartitionTable
@@ -441,7 +441,7 @@ class ArrayView:
 
     # --- what compaction and export stand on ----------------------------------------------------
 
-    def chunk(self, chunk: tuple[int, ...]) -> None | Place | ChunkState:
+    def chunk(self, chunk: tuple[int, ...]) -> Place | ChunkState | None:
         """How a chunk is stored.
 
         Returns

@@ -58,7 +58,7 @@ _LOG_PAGE = 256
 _open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
-def open(  # noqa: A001
+def open(
     root: str | os.PathLike[str],
     *,
     index: str | None = None,
@@ -754,7 +754,7 @@ def _close_all() -> None:
     for store in list(_open_stores):
         try:
             store.close()
-        except Exception:  # noqa: BLE001, S110 - the interpreter is going down
+        except Exception:
             pass
 
 

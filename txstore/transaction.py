@@ -341,6 +341,7 @@ class Transaction(Group):
                 self._state.branch,
                 self._state.branch_name,
                 self._state.version,
+                self._state.commit,
                 self._author,
                 self._message,
                 self._properties,
@@ -375,6 +376,8 @@ class Transaction(Group):
 
     def _landed(self, done: Committed, arrays: list[StagedArray]) -> Commit:
         assert done.row is not None
+        if done.touched is not None:
+            self._core.landed(self._state, done.row, done.touched)
         info = Commit.from_row(done.row, self._state.branch_name)
         boxes = iter(info.appended)
         for staged in arrays:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from txstore.cli.exits import ExitCode
 from txstore.cli.options import MAINTENANCE, IndexOpt, JsonOpt, StoreArg, example
 from txstore.errors import InvalidInputError
 
@@ -76,6 +77,8 @@ def daemon(
         output.emit_json(report)
     elif once:
         output.record(report.to_dict())
+    if once and report.errors:
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _seconds(text: str) -> float:

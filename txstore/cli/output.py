@@ -111,28 +111,25 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Seque
 
 def record(values: Mapping[str, Any]) -> None:
     """Print ``name: value`` lines, aligned; what is ``None`` is left out."""
-    shown = {_label(name): _show(name, value) for name, value in values.items() if value is not None}
+    shown = {name.replace("_", " "): _show(name, value) for name, value in values.items() if value is not None}
     width = max((len(name) for name in shown), default=0)
     for name, text in shown.items():
         print(f"{name:<{width}}  {printable(text)}")
 
 
-def _label(name: str) -> str:
-    words = name.replace("_", " ").strip()
-    return words[6:] if words.startswith("bytes ") and len(words) > 6 else words.removesuffix(" bytes")
-
-
 def _show(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) and ("bytes" in name.split("_")):
+    if isinstance(value, int) and {"bytes", "nbytes"} & {*name.split("_")}:
         return human_bytes(value)
     if isinstance(value, datetime):
         return timestamp(value)
     if isinstance(value, str):
         return value
-    if isinstance(value, (int, float)):
+    if isinstance(value, int):
         return str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return json.dumps(plain(value), ensure_ascii=False)
 
 

@@ -55,6 +55,13 @@ class Slice:
     square: bool
     names: tuple[str, str]
 
+    @property
+    def finite(self) -> bool:
+        """Whether there is anything to draw."""
+        import numpy as np
+
+        return bool(np.isfinite(self.values).any())
+
 
 def plot(
     root: StoreArg,
@@ -110,9 +117,13 @@ def plot(
             output.say(f"wrote {png}")
         else:
             _draw(drawn, cmap, low, high)
-            every = "" if max(drawn.step) == 1 else f", every {drawn.step[0]} x {drawn.step[1]} cells"
-            span = f"{low:g} to {high:g}{every}" if drawn.values.size else "no cells"
-            output.say(f"{title}: {span}")
+            every = (
+                ""
+                if max(drawn.step) == 1 or not drawn.values.size
+                else f", every {drawn.step[0]} x {drawn.step[1]} cells"
+            )
+            span = f"{low:g} to {high:g}" if drawn.finite else "no values" if drawn.values.size else "no cells"
+            output.say(f"{title}: {span}{every}")
 
 
 def _space(width: int | None) -> tuple[int, int]:

@@ -1,0 +1,231 @@
+"""The rows of one edit: nodes, attributes, shapes, fragments and inline bytes, under the store's lock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from txstore.boxes import Box
+from txstore.errors import Conflict, ConflictError
+from txstore.fragment import Fragment, pack_shape
+from txstore.grid import WHOLE, Grid
+from txstore.index import conflicts, lookup, schema
+from txstore.index.edits import ArrayEdit, Change, Edit, NodeCreate, NodeDelete, Touched
+from txstore.index.engine import Head
+from txstore.index.lookup import Lineage
+from txstore.index.placement import moved, place
+from txstore.segment import Kind
+
+#: A fill that touches more partitions than this becomes one row of the partition WHOLE.
+WHOLE_FROM = 4
+
+# Built once: putting a statement together costs more than SQLite takes to run it.
+_ATTRIBUTES = schema.attributes.insert()
+_NODES = schema.nodes.insert()
+_NODE_VERSIONS = schema.node_versions.insert()
+_SHAPES = schema.shapes.insert()
+_FRAGMENTS = schema.fragments.insert()
+_BLOBS = schema.blobs.insert()
+
+
+@dataclass
+class Inserted:
+    """What went in.
+
+    Attributes
+    ----------
+    touched : Touched
+        The summary for the commit's row.
+    nodes : int
+        How many ids of nodes were used.
+    segment_refs : Counter of bytes
+        How many rows point to each file.
+    """
+
+    touched: Touched
+    nodes: int = 0
+    segment_refs: Counter[bytes] = field(default_factory=Counter)
+
+
+def insert(connection: sa.Connection, head: Head, edit: Edit, seen: Lineage, version: int) -> Inserted:
+    """Insert everything of an edit but its commit row.
+
+    Raises
+    ------
+    ConflictError
+        If an append or a shape can't be placed on what the head has become.
+    """
+    changes: Counter[int] = Counter()
+    ids: dict[int, int] = {}
+    if edit.nodes:
+        ids = _insert_nodes(connection, head, edit, seen, version, changes)
+    for change in edit.attributes:
+        changes[ids.get(change.node, change.node)] |= Change.ATTRIBUTES
+    if edit.attributes:
+        connection.execute(
+            _ATTRIBUTES,
+            [
+                {
+                    "node": ids.get(change.node, change.node),
+                    "key": change.key,
+                    "branch": edit.branch,
+                    "version": version,
+                    "value": change.value,
+                }
+                for change in edit.attributes
+            ],
+        )
+    refs: Counter[bytes] = Counter()
+    appended = _insert_arrays(connection, edit, seen, ids, version, changes, refs)
+    touched = Touched({node: Change(change) for node, change in changes.items()}, _paths(edit), tuple(appended))
+    return Inserted(touched, len(edit.nodes), refs)
+
+
+def _paths(edit: Edit) -> tuple[str, ...]:
+    paths = dict.fromkeys(array.path for array in edit.arrays)
+    paths.update(dict.fromkeys(change.path for change in edit.nodes))
+    paths.update(dict.fromkeys(change.path for change in edit.attributes))
+    return tuple(paths)
+
+
+def _insert_nodes(
+    connection: sa.Connection, head: Head, edit: Edit, seen: Lineage, version: int, changes: Counter[int]
+) -> dict[int, int]:
+    """Make, move and delete nodes; returns the ids of staged ones."""
+    ids = conflicts.implicit_groups(connection, seen, edit)
+    nodes, places = [], {}
+    following = head.next_node
+    for change in edit.nodes:
+        if isinstance(change, NodeCreate):
+            if change.node in ids:
+                continue  # a missing parent that somebody else was first to make
+            ids[change.node] = node = following
+            following += 1
+            nodes.append({"id": node, "kind": change.kind, "partition": change.partition, "created": version})
+            places[node] = (ids.get(change.parent, change.parent), change.name, change.metadata)
+        else:
+            node = ids.get(change.node, change.node)
+            if isinstance(change, NodeDelete):
+                places[node] = (None, None, None)
+            else:
+                metadata = places[node][2] if node in places else _metadata(connection, seen, node)
+                places[node] = (ids.get(change.parent, change.parent), change.name, metadata)
+        changes[node] |= Change.STRUCTURE
+    if nodes:
+        connection.execute(_NODES, nodes)
+    rows = [
+        {
+            "node": node,
+            "branch": edit.branch,
+            "version": version,
+            "parent": parent,
+            "name": name,
+            "metadata": metadata,
+        }
+        for node, (parent, name, metadata) in places.items()
+    ]
+    if rows:
+        connection.execute(_NODE_VERSIONS, rows)
+    return ids
+
+
+def _metadata(connection: sa.Connection, seen: Lineage, node: int) -> str | None:
+    row = lookup.node(connection, seen, node)
+    return None if row is None else row.metadata
+
+
+def _insert_arrays(
+    connection: sa.Connection,
+    edit: Edit,
+    seen: Lineage,
+    ids: dict[int, int],
+    version: int,
+    changes: Counter[int],
+    segment_refs: Counter[bytes],
+) -> list[tuple[str, Box]]:
+    """Place and insert shapes and fragments; returns where the appends landed."""
+    assert edit.branch is not None
+    shapes: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    appended: list[tuple[str, Box]] = []
+    blob_refs = 0
+    for array in edit.arrays:
+        node = ids.get(array.node, array.node)
+        placement = place(array, _head_shape(connection, array, seen))
+        if isinstance(placement, str):
+            newest = lookup.shapes(connection, seen, node, edit.base)
+            winner = newest[-1].version if newest else None
+            raise ConflictError((Conflict(placement, array.path, commit=winner),))
+        for rank, shape in placement.shapes:
+            changes[node] |= Change.SHAPE
+            shapes.append(
+                {
+                    "node": node,
+                    "branch": edit.branch,
+                    "version": version,
+                    "rank": rank,
+                    "shape": pack_shape(shape),
+                }
+            )
+        appended += [(array.path, box.shift(placement.delta)) for box in array.appends]
+        still = (0,) * len(array.base_shape)
+        for staged in array.fragments:
+            delta = placement.delta if staged.floating else still
+            directory = staged.fragment.directory(array.grid.chunks)
+            encoded = directory.encode()
+            parts = _parts(staged.fragment, array.grid, delta)
+            for partition, part in parts:
+                rows.append(_row(node, partition, edit.branch, version, part, encoded))
+            changes[node] |= Change.CELLS
+            for segment, inline in directory.segments():
+                if inline:
+                    blob_refs += len(parts)
+                else:
+                    segment_refs[segment] += len(parts)
+    if shapes:
+        connection.execute(_SHAPES, shapes)
+    if rows:
+        connection.execute(_FRAGMENTS, rows)
+    if edit.blob is not None and blob_refs:
+        connection.execute(
+            _BLOBS, {"uuid": edit.blob[0], "refs": blob_refs, "data": edit.blob[1]}
+        )
+    return appended
+
+
+def _head_shape(connection: sa.Connection, array: ArrayEdit, seen: Lineage) -> tuple[int, ...]:
+    if array.node < 0 or not array.steps:
+        return array.base_shape
+    return lookup.shapes(connection, seen, array.node)[-1].shape
+
+
+def _parts(fragment: Fragment, grid: Grid, delta: tuple[int, ...]) -> list[tuple[bytes, Fragment]]:
+    """Cut a fragment at the partitions in which it comes to lie."""
+    clip = fragment.clip.shift(delta) if any(delta) else fragment.clip
+    if fragment.kind == Kind.FILL and not fragment.masked:
+        count = 1
+        for low, high, extent in zip(clip.lo, clip.hi, grid.partition, strict=True):
+            count *= (high - 1) // extent - low // extent + 1
+        if count > WHOLE_FROM:
+            return [(WHOLE, moved(fragment, clip, delta))]
+    return [(partition, moved(fragment, part, delta)) for partition, part in grid.partitions_in(clip)]
+
+
+def _row(
+    node: int, partition: bytes, branch: int, version: int, fragment: Fragment, directory: bytes
+) -> dict[str, Any]:
+    return {
+        "node": node,
+        "partition": partition,
+        "branch": branch,
+        "version": version,
+        "rank": fragment.rank,
+        "kind": int(fragment.kind),
+        "masked": int(fragment.masked),
+        "clip": fragment.clip.to_bytes(),
+        "frame": None if fragment.frame is None else fragment.frame.to_bytes(),
+        "directory": directory,
+    }

@@ -1,0 +1,74 @@
+"""Segments that become live, and bases: what compaction publishes, under the store's lock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import sqlalchemy as sa
+
+from txstore.directory import Directory
+from txstore.errors import Conflict, ConflictError, StorageError
+from txstore.index import schema
+from txstore.index.edits import BaseEdit, Edit
+from txstore.index.engine import Index
+
+
+def publish_segments(connection: sa.Connection, edit: Edit, refs: Counter[bytes]) -> None:
+    """Turn announced files into live ones; an intent that is gone means that vacuum took us for dead."""
+    table = schema.segments
+    for segment in edit.segments:
+        count = refs.pop(segment.uuid, 0)
+        changed = connection.execute(
+            table.update()
+            .where(table.c.uuid == segment.uuid, table.c.state == "intent")
+            .values(state="live" if count else "doomed", holder=None, size=segment.size, refs=count)
+        )
+        if changed.rowcount != 1:
+            raise StorageError(
+                f"segment {segment.uuid.hex()} was announced and reclaimed before its commit: the lease of this "
+                "process had lapsed; run the transaction again"
+            )
+    for uuid, count in refs.items():
+        changed = connection.execute(
+            table.update()
+            .where(table.c.uuid == uuid, table.c.state == "live")
+            .values(refs=table.c.refs + count)
+        )
+        if changed.rowcount != 1:
+            raise ConflictError(
+                (Conflict("base", uuid.hex()),), f"segment {uuid.hex()} has been vacuumed meanwhile; plan again"
+            )
+
+
+def publish_bases(index: Index, connection: sa.Connection, edit: Edit) -> int:
+    """Insert bases; where one stands already at that version, the first one stays."""
+    insert = index.dialect.insert_ignore(schema.bases)
+    refs: Counter[bytes] = Counter()
+    published = 0
+    for base in edit.bases:
+        if connection.execute(insert, _base_row(base)).rowcount == 1:
+            published += 1
+            directory = base.fragment.stored_directory
+            assert isinstance(directory, Directory)
+            for segment, inline in directory.segments():
+                assert not inline, "a base never points into blobs"
+                refs[segment] += 1
+    publish_segments(connection, edit, refs)
+    return published
+
+
+def _base_row(base: BaseEdit) -> dict[str, Any]:
+    fragment = base.fragment
+    directory = fragment.stored_directory
+    assert fragment.frame is not None and isinstance(directory, Directory)
+    return {
+        "node": base.node,
+        "partition": base.partition,
+        "branch": base.branch,
+        "version": base.version,
+        "uuid": base.uuid,
+        "clip": fragment.clip.to_bytes(),
+        "frame": fragment.frame.to_bytes(),
+        "directory": directory.encode(),
+    }

@@ -1,0 +1,452 @@
+"""What the daemon is made of: leases, the backlog, the limit on bytes, backing off, the policy and the log."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from histories import create, noise, put, sql
+
+from txstore.compaction.backlog import Backlog
+from txstore.compaction.backoff import Backoff
+from txstore.compaction.joblog import JobLog
+from txstore.compaction.policy import Policy
+from txstore.compaction.rewrite import CompactionReport, compact_partition, pinned, tasks_of
+from txstore.compaction.stop import Stop, Stopped
+from txstore.compaction.tenure import LeaseLost, tenure
+from txstore.compaction.throttle import Throttle, TokenBucket
+from txstore.errors import InvalidInputError
+from txstore.holder import Holder
+from txstore.index import engine, leases, retention
+from txstore.snapshot import Snapshot
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# -- the limit on bytes ---------------------------------------------------------------------------
+
+
+def test_the_bucket_waits_for_the_debt_and_no_longer() -> None:
+    clock = Clock()
+    bucket = TokenBucket(100.0, clock=clock)
+    assert bucket.take(60) == 0  # a second's worth may go at once
+    assert bucket.take(40) == 0
+    assert bucket.take(50) == 0.5
+    clock.now += 0.5
+    assert bucket.level_bytes == 0
+    assert bucket.take(1) == 0.01
+    clock.now += 1.01
+    assert bucket.level_bytes == pytest.approx(100)
+    clock.now += 3600  # what was not used up is not saved
+    assert bucket.level_bytes == 100
+    assert bucket.take(1100) == 10  # more than it holds: a debt
+    clock.now += 4
+    assert bucket.take(0) == 6
+
+
+def test_the_bucket_keeps_the_rate_over_any_history() -> None:
+    clock, rng = Clock(), random.Random(5)
+    bucket = TokenBucket(1000.0, burst_bytes=200.0, clock=clock)
+    start, total = clock.now, 0
+    for _ in range(1000):
+        count = rng.choice([0, 1, 50, 3000])
+        total += count
+        clock.now += bucket.take(count) + rng.choice([0, 0, 0.001])
+        assert total <= 200 + 1000.0 * (clock.now - start) + 1e-6
+
+
+def test_a_clock_that_stands_or_goes_back_gives_nothing() -> None:
+    clock = Clock()
+    bucket = TokenBucket(10.0, clock=clock)
+    bucket.take(10)
+    clock.now -= 500
+    assert bucket.level_bytes == 0
+    clock.now += 1
+    assert bucket.level_bytes == 10
+
+
+def test_the_throttle_counts_bytes_and_the_time_it_has_slept() -> None:
+    clock = Clock()
+
+    class Sleeper(Stop):
+        def wait(self, seconds: float) -> bool:
+            clock.now += seconds
+            return False
+
+    throttle = Throttle(TokenBucket(100.0, clock=clock), Sleeper(), clock)
+    for count in (100, 0, 50, 250):
+        throttle(count)
+    assert throttle.bytes == 400
+    assert throttle.waited_s == pytest.approx(3)
+    unlimited = Throttle(None, Sleeper(), clock)
+    unlimited(10**12)
+    assert (unlimited.bytes, unlimited.waited_s) == (10**12, 0)
+
+
+def test_the_throttle_wakes_up_to_stop() -> None:
+    stop = Stop()
+    throttle = Throttle(TokenBucket(1.0), stop)
+    timer = threading.Timer(0.05, stop.ask, ["enough"])
+    timer.start()
+    with pytest.raises(Stopped):
+        throttle(10**6)  # would be eleven days
+    timer.join()
+    with pytest.raises(Stopped):
+        throttle(0)
+
+
+# -- stopping -------------------------------------------------------------------------------------
+
+
+def test_a_signal_ends_the_wait_and_leaves_the_handlers_as_they_were() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        stop = Stop()
+        with stop.on_signals():
+            timer = threading.Timer(0.05, lambda number=number: signal.raise_signal(number))
+            timer.start()
+            assert stop.wait(1000)
+            timer.join()
+        assert stop.reason == number.name
+        assert {number: signal.getsignal(number) for number in before} == before
+    assert not Stop().wait(0)
+    assert not Stop().wait(0.01)
+
+
+def test_a_second_interrupt_does_not_wait() -> None:
+    stop = Stop()
+    with pytest.raises(KeyboardInterrupt), stop.on_signals():
+        signal.raise_signal(signal.SIGINT)
+        assert stop.reason == "SIGINT"
+        signal.raise_signal(signal.SIGTERM)  # asked already: nothing more
+        signal.raise_signal(signal.SIGINT)
+
+
+# -- backing off, the policy ----------------------------------------------------------------------
+
+
+def test_failures_are_left_alone_for_longer_each_time() -> None:
+    clock = Clock()
+    backoff = Backoff(10, 35, clock)
+    assert backoff.ready("a")
+    assert [backoff.failed("a") for _ in range(4)] == [10, 20, 35, 35]
+    assert not backoff.ready("a")
+    assert backoff.ready("b")
+    clock.now += 35
+    assert backoff.ready("a")
+    assert backoff.failed("a") == 35
+    backoff.succeeded("a")
+    assert backoff.ready("a")
+    assert backoff.failed("a") == 10
+    for _ in range(2000):
+        backoff.failed("a")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"interval_s": -1},
+        {"interval_s": float("nan")},
+        {"interval_s": "10s"},
+        {"vacuum_interval_s": 1e12},
+        {"min_fragments": 0},
+        {"min_fragments": 2.5},
+        {"min_fragments": True},
+        {"keep_last": 0},
+        {"older_than_s": -0.5},
+        {"older_than_s": float("inf")},
+        {"rate_limit_bytes_s": 0},
+        {"metrics_port": 1 << 16},
+        {"metrics_host": ""},
+        {"lease_ttl_s": 0},
+        {"backoff_s": None},
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(bad: dict[str, Any]) -> None:
+    (name,) = bad
+    with pytest.raises(InvalidInputError, match=name):
+        Policy(**bad)
+
+
+# -- the log --------------------------------------------------------------------------------------
+
+
+def moment() -> datetime:
+    return datetime(2026, 11, 21, 8, 30, 1, 250_000, UTC)
+
+
+NASTY = "a\nb\x1b[31m c\u2028d\udc80 = \"e\""
+
+
+def test_json_lines_parse_whatever_is_in_them() -> None:
+    out = io.StringIO()
+    log = JobLog("json", out, moment)
+    log.info("compacted", path=NASTY, partition=[0, 1], seconds=0.25, nothing=None)
+    log.error("failed", error="StorageError", where=Path("x"))
+    lines = out.getvalue().splitlines()
+    assert out.getvalue().isascii()
+    assert [json.loads(line) for line in lines] == [
+        {
+            "time": "2026-11-21T08:30:01.250Z",
+            "level": "info",
+            "event": "compacted",
+            "path": NASTY,
+            "partition": [0, 1],
+            "seconds": 0.25,
+        },
+        {
+            "time": "2026-11-21T08:30:01.250Z",
+            "level": "error",
+            "event": "failed",
+            "error": "StorageError",
+            "where": "x",
+        },
+    ]
+
+
+def test_text_lines_stay_lines() -> None:
+    out = io.StringIO()
+    log = JobLog("text", out, moment)
+    log.warning("lost", path="era5/t2m", partition=[0, 1], seconds=0.5, message="no such thing", stopped=False, n=3)
+    assert out.getvalue() == (
+        "2026-11-21T08:30:01.250Z warning lost path=era5/t2m partition=[0,1] seconds=0.5 "
+        'message="no such thing" stopped=false n=3\n'
+    )
+    out.truncate(out.seek(0))
+    log.info("compacted", path=NASTY)
+    assert out.getvalue().count("\n") == 1
+    assert out.getvalue().rstrip("\n").isprintable()
+
+
+def test_a_log_that_can_not_be_written_stops_nothing() -> None:
+    out = io.StringIO()
+    log = JobLog("json", out)
+    out.close()
+    log.info("started")
+    with pytest.raises(InvalidInputError):
+        JobLog("xml")
+
+
+# -- leases ---------------------------------------------------------------------------------------
+
+
+def test_a_lease_has_one_holder_until_it_lapses(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = store._core.index
+    now = engine.now_us()
+    monkeypatch.setattr(engine, "now_us", lambda: now)
+    mine = leases.take(index, "task", b"a" * 16, 60)
+    assert mine is not None
+    assert leases.take(index, "task", b"b" * 16, 60) is None
+    assert leases.take(index, "task", b"a" * 16, 60) is None, "two daemons of one process are two"
+    assert leases.take(index, "other", b"b" * 16, 60) is not None
+    now += 59_000_000
+    assert leases.renew(index, mine, 60)
+    now += 59_000_000
+    assert leases.take(index, "task", b"b" * 16, 60) is None
+    now += 2_000_000
+    assert leases.renew(index, mine, 60), "lapsed, but nobody else has come"
+    now += 61_000_000
+    theirs = leases.take(index, "task", b"b" * 16, 60)
+    assert theirs is not None and theirs.epoch > mine.epoch
+    assert not leases.renew(index, mine, 60)
+    leases.release(index, mine)  # no longer ours to release
+    assert leases.take(index, "task", b"a" * 16, 60) is None
+    leases.release(index, theirs)
+    assert sql(tmp_path, "SELECT name FROM leases") == [("other",)]
+    now -= 3600_000_000  # the clock was set back
+    again = leases.take(index, "task", b"a" * 16, 60)
+    assert again is not None and again.epoch not in (mine.epoch, theirs.epoch)
+
+
+def test_a_lease_of_the_dead_is_free_whatever_the_clock_says(store: Any) -> None:
+    index = store._core.index
+    dead = Holder(store._core.locks)
+    who = dead.id
+    assert leases.take(index, "task", who, 3600) is not None
+
+    def take() -> object:
+        return leases.take(index, "task", store._core.holder.id, 60, lambda: Holder.live(store._core.locks))
+
+    assert take() is None
+    dead.close()
+    assert take() is not None
+
+
+def test_what_was_done_under_a_lost_lease_is_not_published(store: Any, tmp_path: Path) -> None:
+    create(store, "a", noise(4096), chunks=(512,), codecs=())
+    put(store, "a", np.s_[100:200], 1)
+    core = store._core
+    lease = leases.take(core.index, "task", b"a" * 16, 0)
+    assert lease is not None
+    thief = leases.take(core.index, "task", b"b" * 16, 60)
+    assert thief is not None
+    with pinned(core, branch="main") as (state, timeline):
+        ((view, task),) = tasks_of(Snapshot(core, state, timeline), "")
+        begin = CompactionReport(state.commit)
+        report = compact_partition(core, state, view, task, begin, lease=lease)
+        assert (report.partitions, report.lost) == (0, 1)
+        assert sql(tmp_path, "SELECT count(*) FROM bases") == [(0,)]
+        assert sql(tmp_path, "SELECT count(*) FROM segments") == [(0,)]
+        assert not [path for path in (tmp_path / "store" / "segments").rglob("*") if path.is_file()]
+        leases.release(core.index, thief)
+        assert compact_partition(core, state, view, task, begin, lease=lease).lost == 1, "released is not given back"
+        lease = leases.take(core.index, "task", b"a" * 16, 60)
+        assert compact_partition(core, state, view, task, begin, lease=lease).partitions == 1
+
+
+def test_a_tenure_renews_and_notices_a_loss(store: Any, tmp_path: Path) -> None:
+    core = store._core
+
+    def expiry() -> Any:
+        return sql(tmp_path, "SELECT expires_at FROM leases")
+
+    def eventually(condition: Callable[[], bool]) -> None:
+        until = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+    with tenure(core, "task", 0.3) as held:
+        assert held is not None
+        with tenure(core, "task", 0.3) as other:
+            assert other is None
+        first = expiry()
+        eventually(lambda: expiry() > first)
+        held.check()
+        sql(tmp_path, "UPDATE leases SET epoch = epoch + 1")
+
+        def lost() -> bool:
+            try:
+                held.check()
+            except LeaseLost:
+                return True
+            return False
+
+        eventually(lost)
+    assert len(expiry()) == 1, "the lease is the other's"
+
+
+def test_who_lives_is_asked_under_the_lock(store: Any) -> None:
+    """A writer that begins after the question, and announces a file before the answer is used, would be taken for dead."""
+    core = store._core
+    core.announce(b"x" * 16)
+    asked = []
+
+    def alive() -> dict[bytes, int]:
+        asked.append(core.index.dialect.lock.held)
+        return Holder.live(core.locks)
+
+    assert retention.doom_intents(core.index, alive) == 0
+    assert asked == [True]
+    core.withdraw([b"x" * 16])
+
+
+def test_vacuum_keeps_what_was_pinned_just_before_the_horizon_moved(store: Any, tmp_path: Path) -> None:
+    first = create(store, "a", np.zeros(8)).version
+    for number in range(5):
+        put(store, "a", ..., number)
+    store.compact()
+    store.expire(keep_last=1)
+    pin = store._core.holder.pin(first)  # by one who had looked at the horizon before
+    store.vacuum()
+    assert sql(tmp_path, "SELECT count(*) FROM fragments") == [(6,)]
+    assert sql(tmp_path, "SELECT conflict_horizon FROM store") == [(first,)] or first == 0
+    store._core.holder.unpin(pin)
+    store.vacuum()
+    assert sql(tmp_path, "SELECT count(*) FROM fragments") < [(6,)]
+
+
+# -- the backlog ----------------------------------------------------------------------------------
+
+
+def backlog(store: Any, min_fragments: int = 3) -> Backlog:
+    def failed(path: str, key: tuple[int, int], error: Exception) -> None:
+        raise error
+
+    return Backlog(store._core, min_fragments, Backoff(0, 0), failed, lambda _: None)
+
+
+def real(store: Any, waiting: Backlog) -> dict[tuple[int, int, bytes], int]:
+    """What of the jobs is left when one looks closely."""
+    found = {}
+    for job in waiting.refresh():
+        state, timeline = store._core.state(branch=job.branch_name)
+        measured = waiting.measured(job, state, timeline)
+        if measured is not None:
+            found[job.key] = measured[1].fragments
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_a_backlog_learns_by_and_by_is_what_a_new_one_finds(store: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    kept = backlog(store)
+    for name in ("a", "g/b"):
+        with store.transaction() as tx:
+            tx.create_array(name, shape=(64, 4), dtype="i4", chunks=(2, 2))
+    names, branches, made = {"a", "g/b"}, {"main"}, 0
+    for _ in range(60):
+        branch = rng.choice(sorted(branches))
+        lives = [name for name, _ in store.snapshot(branch=branch).members() if name in names]
+        step = rng.choice(["write"] * 12 + ["fill", "compact", "branch", "unbranch", "delete", "move", "retain"])
+        if step in ("write", "fill", "delete", "move") and not lives:
+            continue
+        if step == "write":
+            start = rng.randrange(60)
+            put(store, rng.choice(lives), np.s_[start : start + rng.randint(1, 40)], rng.random(), branch=branch)
+        elif step == "fill":
+            put(store, rng.choice(lives), ..., made, branch=branch)
+        elif step == "compact":
+            store.compact(branch=branch)
+        elif step == "branch":
+            made += 1
+            store.create_branch(f"b{made}")
+            branches.add(f"b{made}")
+        elif step == "unbranch" and branch != "main":
+            store.delete_branch(branch)
+            branches.discard(branch)
+        elif step == "delete" and len(lives) > 1:
+            with store.transaction(branch=branch) as tx:
+                del tx[lives[0]]
+        elif step == "move":
+            made += 1
+            with store.transaction(branch=branch) as tx:
+                tx.move(lives[0], f"m/{made}")
+            names.add(f"m/{made}")
+        elif step == "retain":
+            store.expire(keep_last=5)
+            store.vacuum()
+        if rng.random() < 0.6:
+            assert real(store, kept) == real(store, backlog(store))
+
+
+def test_an_idle_store_is_not_looked_at_again(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(store, "a", np.zeros(8))
+    waiting = backlog(store, 1)
+    (job,) = waiting.refresh()
+    assert job.lease == f"compact/{job.task.node}/00/0"
+    monkeypatch.setattr(waiting, "_look_at", lambda *_: pytest.fail("looked"))
+    assert waiting.refresh() == [job]
+    monkeypatch.undo()
+    waiting.done(job)
+    assert waiting.refresh() == []
+    put(store, "a", 0, 1)
+    assert [job.key for job in waiting.refresh()] == [job.key]
