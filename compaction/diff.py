@@ -74,9 +74,7 @@ def diff(store: Store, a: Any, b: Any, path: str = "") -> Diff:
             if old != new:
                 resized[name] = old, new
         old_texts, new_texts = one.attribute_texts(node), other.attribute_texts(node)
-        keys = [
-            key for key in sorted({*old_texts, *new_texts}) if not _same(old_texts.get(key), new_texts.get(key))
-        ]
+        keys = [key for key in sorted({*old_texts, *new_texts}) if not _same(old_texts.get(key), new_texts.get(key))]
         if keys:
             attrs[name] = tuple(keys)
     arrays = [node for node in both if after[node][1].kind == "array"]

@@ -108,7 +108,7 @@ class _Findings:
     problems: list[Problem] = field(default_factory=list)
     rows: int = 0
     tiles: int = 0
-    bytes: int = 0
+    n_bytes: int = 0
     refs: Counter[tuple[bytes, bool]] = field(default_factory=Counter)
     seen: set[tuple[bytes, int]] = field(default_factory=set)
 
@@ -152,7 +152,7 @@ def verify(
             _segments(core, connection, found)
     if progress is not None:
         progress(Progress(len(arrays), len(arrays), "arrays", path))
-    return VerifyReport(tuple(found.problems), found.rows, found.tiles, found.bytes)
+    return VerifyReport(tuple(found.problems), found.rows, found.tiles, found.n_bytes)
 
 
 # --- the index ----------------------------------------------------------------------------------
@@ -181,9 +181,7 @@ def _commits(connection: sa.Connection, head: Head, found: _Findings) -> None:
     if before != head.head:
         found.add("index", "store", f"the head is {head.head}, the newest commit is {before}")
     if not 0 <= head.conflict_horizon <= head.horizon <= head.head:
-        found.add(
-            "index", "store", f"horizons out of order: {head.conflict_horizon}, {head.horizon}, head {head.head}"
-        )
+        found.add("index", "store", f"horizons out of order: {head.conflict_horizon}, {head.horizon}, head {head.head}")
 
 
 def _known(connection: sa.Connection, path: str) -> bool:
@@ -245,9 +243,7 @@ def _arrays(connection: sa.Connection, found: _Findings, path: str) -> Iterator[
 # --- fragments and bases ------------------------------------------------------------------------
 
 
-def _array(
-    core: Core, connection: sa.Connection, array: _Array, head: Head, found: _Findings, pool: Executor
-) -> None:
+def _array(core: Core, connection: sa.Connection, array: _Array, head: Head, found: _Findings, pool: Executor) -> None:
     ndim = array.grid.ndim
     shapes = schema.shapes
     for version, data in connection.execute(
@@ -257,9 +253,7 @@ def _array(
             unpack_shape(data, ndim)
         except TxStoreError as error:
             found.add("node", array.path, f"version {version}: {error}")
-    if not connection.execute(
-        sa.select(shapes.c.version).where(shapes.c.node == array.node).limit(1)
-    ).first():
+    if not connection.execute(sa.select(shapes.c.version).where(shapes.c.node == array.node).limit(1)).first():
         found.add("node", array.path, "has no shape")
     jobs: list[tuple[str, Fragment, int, Place, bool]] = []
     for table in (schema.fragments, schema.bases):
@@ -343,7 +337,7 @@ def _tiles(
 
     for job, problem in zip(jobs, pool.map(check, jobs), strict=True):
         found.tiles += 1
-        found.bytes += job[3].length
+        found.n_bytes += job[3].length
         if problem is not None:
             found.add("segment", job[0], f"tile {job[2]}: {problem}")
 

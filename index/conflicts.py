@@ -223,8 +223,8 @@ def overlapping(mine: list[Box], theirs: list[Box]) -> Iterable[tuple[int, int]]
     hi = np.array([box.hi for box in theirs], np.int64)
     for i, one in enumerate(mine):
         hits = ((lo < np.array(one.hi)) & (hi > np.array(one.lo))).all(axis=1)
-        for j in np.flatnonzero(hits):
-            yield i, int(j)
+        for hit in np.flatnonzero(hits):
+            yield i, int(hit)
 
 
 # --- attributes ---------------------------------------------------------------------------------
@@ -307,9 +307,7 @@ def _structure(connection: sa.Connection, edit: Edit, since: Since) -> list[Conf
     found: list[Conflict] = []
     head, base = _Tree(connection, since.seen), _Tree(connection, since.seen.at(since.after))
     there = implicit_groups(connection, since.seen, edit)
-    changed = {
-        node: version for node, version, _ in lookup.nodes_changed(connection, since.seen, since.after)
-    }
+    changed = {node: version for node, version, _ in lookup.nodes_changed(connection, since.seen, since.after)}
     newest = since.touched[-1][0]
     gone = {change.node for change in edit.nodes if isinstance(change, NodeDelete | NodeMove)}
     # Case 1: something that this edit stands on has been deleted, itself or above it.

@@ -96,7 +96,8 @@ def _insert_nodes(
 ) -> dict[int, int]:
     """Make, move and delete nodes; returns the ids of staged ones."""
     ids = conflicts.implicit_groups(connection, seen, edit)
-    nodes, places = [], {}
+    nodes: list[dict[str, Any]] = []
+    places: dict[int, tuple[int | None, str | None, str | None]] = {}
     following = head.next_node
     for change in edit.nodes:
         if isinstance(change, NodeCreate):
@@ -190,9 +191,7 @@ def _insert_arrays(
     if rows:
         connection.execute(_FRAGMENTS, rows)
     if edit.blob is not None and blob_refs:
-        connection.execute(
-            _BLOBS, {"uuid": edit.blob[0], "refs": blob_refs, "data": edit.blob[1]}
-        )
+        connection.execute(_BLOBS, {"uuid": edit.blob[0], "refs": blob_refs, "data": edit.blob[1]})
     return appended
 
 

@@ -48,7 +48,7 @@ class Lineage(NamedTuple):
         """Whether a row of that branch and version is visible."""
         return any(part == branch and version <= upto for part, upto in self.parts)
 
-    def condition(self, table: sa.Table, after: int | None = None) -> sa.ColumnElement[bool]:
+    def condition(self, table: sa.FromClause, after: int | None = None) -> sa.ColumnElement[bool]:
         """The SQL condition on a table with columns branch and version; `after` is exclusive."""
         clauses: list[sa.ColumnElement[bool]] = []
         for branch, upto in self.parts:
@@ -273,10 +273,7 @@ def version_at(connection: sa.Connection, time_us: int) -> int:
     """The newest version committed at or before a moment; 0 when there is none."""
     table = schema.commits
     version = connection.execute(
-        sa.select(table.c.version)
-        .where(table.c.committed_at <= time_us)
-        .order_by(table.c.committed_at.desc())
-        .limit(1)
+        sa.select(table.c.version).where(table.c.committed_at <= time_us).order_by(table.c.committed_at.desc()).limit(1)
     ).scalar()
     return int(version or 0)
 
@@ -394,9 +391,7 @@ def attributes(
 ) -> list[AttributeRow]:
     """The newest row of each attribute key of a node (None: of all nodes), deletions included."""
     table = schema.attributes
-    statement = sa.select(table.c.node, table.c.key, table.c.version, table.c.value).where(
-        seen.condition(table, after)
-    )
+    statement = sa.select(table.c.node, table.c.key, table.c.version, table.c.value).where(seen.condition(table, after))
     if node_id is not None:
         statement = statement.where(table.c.node == node_id)
     newest: dict[tuple[int, str], AttributeRow] = {}
@@ -459,8 +454,9 @@ def fragments(
     """The fragments of a partition after a version, in order of (version, rank)."""
     table = schema.fragments
     rows = connection.execute(
-        _FRAGMENTS.where(table.c.node == node_id, table.c.partition == partition, seen.condition(table, after))
-        .order_by(table.c.version, table.c.rank)
+        _FRAGMENTS.where(
+            table.c.node == node_id, table.c.partition == partition, seen.condition(table, after)
+        ).order_by(table.c.version, table.c.rank)
     )
     return [FragmentRow._make(row) for row in rows]
 
@@ -563,7 +559,8 @@ def counts(connection: sa.Connection) -> dict[str, int]:
     live = connection.execute(
         sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(segments.c.size), 0)).where(segments.c.state == "live")
     ).one()
-    inline = connection.execute(sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(schema.blobs.c.data)), 0))).scalar()
+    lengths = sa.func.sum(sa.func.length(schema.blobs.c.data))
+    inline = connection.execute(sa.select(sa.func.coalesce(lengths, 0))).scalar()
     return {
         "commits": count(schema.commits),
         "nodes": count(schema.nodes),

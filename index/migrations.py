@@ -43,7 +43,9 @@ def upgrade(connection: sa.Connection, steps: Mapping[int, Callable[[Operations]
     while current < newest:
         step = steps.get(current + 1)
         if step is None:
-            raise FormatError(f"there is no way from format {current} to format {newest}: install an older txstore first")
+            raise FormatError(
+                f"there is no way from format {current} to format {newest}: install an older txstore first"
+            )
         step(operations)
         current += 1
         connection.execute(schema.store.update().values(format=current))

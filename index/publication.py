@@ -31,9 +31,7 @@ def publish_segments(connection: sa.Connection, edit: Edit, refs: Counter[bytes]
             )
     for uuid, count in refs.items():
         changed = connection.execute(
-            table.update()
-            .where(table.c.uuid == uuid, table.c.state == "live")
-            .values(refs=table.c.refs + count)
+            table.update().where(table.c.uuid == uuid, table.c.state == "live").values(refs=table.c.refs + count)
         )
         if changed.rowcount != 1:
             raise ConflictError(

@@ -250,9 +250,7 @@ class Timeline:
                 self._tables.popitem(last=False)
         return fresh
 
-    def log(
-        self, node: int, partitions: list[bytes] | None, ndim: int, itemsize: int, version: int
-    ) -> list[Fragment]:
+    def log(self, node: int, partitions: list[bytes] | None, ndim: int, itemsize: int, version: int) -> list[Fragment]:
         """Every fragment of some partitions (None: of all) and of WHOLE that the index still has, oldest first."""
         seen = self.at(version)
         with self._index.read() as connection:

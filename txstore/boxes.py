@@ -9,7 +9,9 @@ import struct
 from collections.abc import Iterable, Sequence
 from math import prod
 from operator import add, ge, le, sub
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
 
 from txstore.errors import CorruptionError, InvalidInputError
 
@@ -83,6 +85,12 @@ class Box(NamedTuple):
         if origin is None:
             return tuple(map(slice, self.lo, self.hi))
         return tuple(map(slice, map(sub, self.lo, origin), map(sub, self.hi, origin)))
+
+    def of(self, array: NDArray[Any], origin: Sequence[int]) -> NDArray[Any]:
+        """The view of this box in an array whose first cell is ``origin``; a view for zero dimensions, too."""
+        index: tuple[Any, ...] = (*self.slices(origin), ...)
+        view: NDArray[Any] = array[index]
+        return view
 
     def subtract(self, other: Box) -> list[Box]:
         """Disjoint boxes that hold the cells of this box which are not in ``other``.

@@ -31,7 +31,7 @@ class Address(NamedTuple):
     """How to open the same store again, in another process too."""
 
     root: str
-    index: str | None
+    index_url: str | None
     mode: str
     config: tuple[tuple[str, Any], ...]
 

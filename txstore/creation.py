@@ -105,9 +105,7 @@ def _extents(what: str, value: Any, least: int, ndim: int | None = None) -> tupl
     return tuple(int(extent) for extent in extents)
 
 
-def _shards(
-    value: Any, shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int
-) -> tuple[int, ...] | None:
+def _shards(value: Any, shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
     if value is None:
         return None
     if isinstance(value, str) and value == "auto":

@@ -121,12 +121,21 @@ class StagedNodes:
         present = self.child(above.id, parts[-1])
         if present is not None:
             if not overwrite:
-                raise AlreadyExistsError(f"there is {_article(present.kind)} at {full!r}; delete it or use overwrite=True")
+                raise AlreadyExistsError(
+                    f"there is {_article(present.kind)} at {full!r}; delete it or use overwrite=True"
+                )
             self._remove(present, full)
         return self._add(above, parts[-1], full, kind, metadata, partition, implicit), full
 
     def _add(
-        self, above: NodeRow, name: str, path: str, kind: str, metadata: str | None, partition: str | None, implicit: bool
+        self,
+        above: NodeRow,
+        name: str,
+        path: str,
+        kind: str,
+        metadata: str | None,
+        partition: str | None,
+        implicit: bool,
     ) -> NodeRow:
         row = NodeRow(self._next, kind, above.id, name, metadata, partition, _STAGED)
         self._next -= 1

@@ -1,14 +1,9 @@
-"""Reading one array at one version: which fragments make up a chunk, and their cells pasted in order.
-
-The one read rule: the newest base at or below the version, then the fragments since, in order of
-(version, rank), each inside the smallest shape that the array has had since it was written.
-"""
+"""Reading one array at one version: the cells of its layers, pasted in order."""
 
 from __future__ import annotations
 
 import enum
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, Final, TypeVar
 
@@ -16,18 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txstore.boxes import Box, full
-from txstore.codecs import TileCodec
 from txstore.errors import CorruptionError
 from txstore.fragment import Fragment
-from txstore.grid import WHOLE, Grid
-from txstore.index.lookup import NodeRow, ShapeRow
-from txstore.index.timeline import Timeline, partition_extent
-from txstore.metadata import ArrayMetadata
+from txstore.index.lookup import NodeRow
+from txstore.index.timeline import Timeline
+from txstore.layers import LayeredArray, Overlay
 from txstore.pieces import Selection
 from txstore.segment import Kind, Place
 from txstore.source import TileSource
 from txstore.storage import MissingFileError
-from txstore.tables import PartitionTable
 
 _Result = TypeVar("_Result")
 
@@ -38,8 +30,8 @@ _INLINE_CHUNKS = 3
 
 _ACCUMULATE: Final[dict[Kind, np.ufunc]] = {Kind.ADD: np.add, Kind.MIN: np.minimum, Kind.MAX: np.maximum}
 
-#: A fragment and the part of a region (array coordinates) in which it shows.
-Layer = tuple[Fragment, Box]
+#: A chunk's grid coordinates and the part of it that is wanted.
+Wanted = tuple[tuple[int, ...], Box]
 
 
 class ChunkState(enum.Enum):
@@ -51,43 +43,17 @@ class ChunkState(enum.Enum):
 DIRTY: Final = ChunkState.DIRTY
 
 
-class Overlay:
-    """What a transaction has staged on one array: newer than everything stored.
+class ArrayView(LayeredArray):
+    """One array at one version, with its cells; immutable but for what is loaded when it is first needed.
 
     Parameters
     ----------
-    table : PartitionTable
-        The staged fragments of the whole array.
-    shapes : list of ShapeRow
-        The staged steps of the shape, with the version of staged rows.
-    """
-
-    __slots__ = ("shapes", "table")
-
-    def __init__(self, table: PartitionTable, shapes: list[ShapeRow]) -> None:
-        self.table = table
-        self.shapes = shapes
-
-
-class ArrayView:
-    """One array at one version; immutable but for what is loaded when it is first needed.
-
-    Parameters
-    ----------
-    timeline : Timeline
-        The branch that is read.
-    version : int
-        The version that is read.
-    row : NodeRow
-        The array's node.
-    path : str
-        Where it hangs, for messages.
+    timeline, version, row, path, overlay
+        See :class:`~txstore.layers.LayeredArray`.
     source : TileSource
         Where tiles come from.
     pool : Executor or None
         Decodes tiles of larger reads.
-    overlay : Overlay, optional
-        What the reading transaction has staged itself.
 
     Notes
     -----
@@ -104,108 +70,9 @@ class ArrayView:
         pool: Executor | None,
         overlay: Overlay | None = None,
     ) -> None:
-        assert row.metadata is not None
-        self.timeline = timeline
-        self.version = version
-        self.node = row.id
-        self.path = path
-        self.meta = ArrayMetadata.from_stored(row.metadata)
-        self.grid = Grid(self.meta.chunks, self.meta.shards, partition_extent(row.partition))
+        super().__init__(timeline, version, row, path, overlay)
         self.source = source
-        self.codec = TileCodec.of(self.meta)
         self._pool = pool
-        self._overlay = overlay
-        rows = timeline.shapes(row.id, version) if row.id >= 0 else []
-        self._rows = [*rows, *overlay.shapes] if overlay is not None else rows
-        if not self._rows or any(len(one.shape) != self.grid.ndim for one in self._rows):
-            raise CorruptionError(f"array {path!r} has no shape of {self.grid.ndim} axes in the index; run txstore verify")
-        self.shape: tuple[int, ...] = self._rows[-1].shape
-        self._limits = _limits(self._rows)
-
-    @property
-    def attributes(self) -> Mapping[str, str]:
-        """The attributes as JSON texts."""
-        return self.timeline.attributes(self.node, self.version)
-
-    # --- planning -------------------------------------------------------------------------------
-
-    def _limit(self, order: tuple[int, int]) -> Box | None:
-        """The smallest shape since (version, rank) as a box; None when nothing was cut since."""
-        if self._limits is None:
-            return None
-        orders, boxes = self._limits
-        position = bisect_right(orders, order)
-        return boxes[position] if position < len(boxes) else None
-
-    def _tables(self, partition: bytes) -> tuple[PartitionTable | None, PartitionTable | None]:
-        if self.node < 0:
-            return None, None
-        itemsize = self.meta.dtype.itemsize
-        table = self.timeline.table(self.node, partition, self.grid, itemsize, self.version)
-        whole = self.timeline.table(self.node, WHOLE, self.grid, itemsize, self.version)
-        return table, whole
-
-    def layers(self, chunk: tuple[int, ...], region: Box) -> tuple[list[Layer], bool]:
-        """What makes up a region of one chunk.
-
-        Parameters
-        ----------
-        chunk : tuple of int, shape (ndim,)
-            The chunk's grid coordinates.
-        region : Box
-            A part of it, within the array's shape.
-
-        Returns
-        -------
-        layers : list of (Fragment, Box)
-            Oldest first, each with the part of the region in which it shows; nothing below what covers
-            the region.
-        covered : bool
-            Whether the first layer covers the region; if not, fill lies below.
-        """
-        found: list[Fragment] = []
-        base: Fragment | None = None
-        table, whole = self._tables(self.grid.partition_of(chunk))
-        if table is not None:
-            found = table.of_chunk(chunk, table.upto_version(self.version))
-            base = table.base
-            if whole is not None and len(whole):
-                wide = whole.of_chunk(chunk, whole.upto_version(self.version))
-                wide = [fragment for fragment in wide if fragment.version > table.after]
-                if wide:
-                    found = sorted([*found, *wide], key=lambda fragment: fragment.order)
-        if self._overlay is not None:
-            staged = self._overlay.table
-            found = [*found, *staged.of_chunk(chunk, len(staged))]
-        layers: list[Layer] = []
-        for fragment in reversed(found):
-            box = self._shown(fragment, region)
-            if box is None:
-                continue
-            layers.append((fragment, box))
-            if fragment.kind <= Kind.FILL and not fragment.masked and box == region:
-                layers.reverse()
-                return layers, True
-        covered = False
-        if base is not None:
-            box = self._shown(base, region)
-            if box is not None:
-                layers.append((base, box))
-                covered = box == region
-        layers.reverse()
-        return layers, covered
-
-    def _shown(self, fragment: Fragment, region: Box) -> Box | None:
-        box = fragment.clip.intersect(region)
-        if box is None or self._limits is None:
-            return box
-        limit = self._limit(fragment.order)
-        return box if limit is None else box.intersect(limit)
-
-    def prepare(self, box: Box) -> None:
-        """Load the index rows of all partitions that a box touches."""
-        for partition, _ in self.grid.partitions_in(box):
-            self._tables(partition)
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -234,7 +101,7 @@ class ArrayView:
         chunks = list(self.grid.chunks_in(box))
 
         def paste(chunk: tuple[int, ...], region: Box) -> None:
-            self._compose(chunk, region, _part(target, region, box.lo))
+            self._compose(chunk, region, region.of(target, box.lo))
 
         self._retrying(lambda: self._each(chunks, paste))
         return target
@@ -267,10 +134,10 @@ class ArrayView:
         if region != whole:
             out[...] = self.meta.fill_value
         if region is not None:
-            self.read_box(region, _part(out, region, whole.lo))
+            self.read_box(region, region.of(out, whole.lo))
         return out
 
-    def _each(self, chunks: Sequence[tuple[tuple[int, ...], Box]], work: Callable[[tuple[int, ...], Box], None]) -> None:
+    def _each(self, chunks: Sequence[Wanted], work: Callable[[tuple[int, ...], Box], None]) -> None:
         for wave in self._waves(chunks):
             if self._pool is None or len(wave) <= _INLINE_CHUNKS:
                 for chunk, region in wave:
@@ -279,9 +146,9 @@ class ArrayView:
                 for _ in self._pool.map(lambda item: work(*item), wave):
                     pass
 
-    def _waves(self, chunks: Sequence[tuple[tuple[int, ...], Box]]) -> Iterator[Sequence[tuple[tuple[int, ...], Box]]]:
+    def _waves(self, chunks: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
         """Cut a read so that the inline segments of each part fit into memory, and fetch those together."""
-        wave: list[tuple[tuple[int, ...], Box]] = []
+        wave: list[Wanted] = []
         wanted: set[bytes] = set()
         for chunk, region in chunks:
             layers, _ = self.layers(chunk, region)
@@ -309,7 +176,9 @@ class ArrayView:
             return work()
         except MissingFileError as error:
             self.timeline.require_retained(self.version)
-            raise CorruptionError(f"array {self.path!r}, version {self.version}: {error}; run txstore verify") from error
+            raise CorruptionError(
+                f"array {self.path!r}, version {self.version}: {error}; run txstore verify"
+            ) from error
 
     def _compose(self, chunk: tuple[int, ...], region: Box, out: NDArray[Any]) -> None:
         layers, covered = self.layers(chunk, region)
@@ -317,11 +186,11 @@ class ArrayView:
             out[...] = self.meta.fill_value
         for fragment, box in layers:
             if fragment.kind <= Kind.FILL:
-                self._paste(fragment, box, _part(out, box, region.lo))
+                self._paste(fragment, box, box.of(out, region.lo))
             else:
                 # An overflow was the writer's to be warned of; every reader would be again.
                 with np.errstate(all="ignore"):
-                    self._paste(fragment, box, _part(out, box, region.lo))
+                    self._paste(fragment, box, box.of(out, region.lo))
 
     def _paste(self, fragment: Fragment, box: Box, out: NDArray[Any]) -> None:
         """Apply one fragment to the cells of `box` (array coordinates), which `out` holds."""
@@ -342,7 +211,7 @@ class ArrayView:
             part = tile.intersect(wanted)
             if part is None:
                 continue
-            cells = out if part == wanted else _part(out, part, wanted.lo)
+            cells = out if part == wanted else part.of(out, wanted.lo)
             place = directory.place(index)
             inner = part.slices(tile.lo)
             if fragment.masked:
@@ -486,7 +355,7 @@ class ArrayView:
         return self._retrying(lambda: self.source.fetch(place))
 
     def stored_chunks(self) -> Iterator[tuple[int, ...]]:
-        """Chunks within the shape that may hold anything but fill, in C order; never the whole grid of a sparse array."""
+        """Chunks within the shape that may hold anything but fill, partition by partition in C order."""
         inside = full(self.shape)
         if inside.empty:
             return
@@ -527,25 +396,4 @@ class ArrayView:
                 yield self.grid.chunk_index(tile.lo)
 
 
-def _part(out: NDArray[Any], box: Box, origin: Sequence[int]) -> NDArray[Any]:
-    """The view of `box` in an array whose first cell is `origin`."""
-    return out[(*box.slices(origin), ...)]
-
-
-def _limits(rows: list[ShapeRow]) -> tuple[list[tuple[int, int]], list[Box]] | None:
-    """For each row of the log, the smallest shape from it on; None for a log that only grows."""
-    for before, after in zip(rows, rows[1:], strict=False):
-        if any(new < old for old, new in zip(before.shape, after.shape, strict=True)):
-            break
-    else:
-        return None
-    boxes: list[Box] = []
-    smallest: tuple[int, ...] | None = None
-    for row in reversed(rows):
-        smallest = row.shape if smallest is None else tuple(map(min, smallest, row.shape))
-        boxes.append(full(smallest))
-    boxes.reverse()
-    return [(row.version, row.rank) for row in rows], boxes
-
-
-__all__ = ["DIRTY", "ArrayView", "ChunkState", "Layer", "Overlay"]
+__all__ = ["DIRTY", "ArrayView", "ChunkState"]

@@ -11,7 +11,7 @@ from txstore.fragment import Fragment
 from txstore.grid import Grid
 from txstore.index.edits import ArrayEdit, StagedFragment
 from txstore.index.lookup import ShapeRow
-from txstore.reader import Overlay
+from txstore.layers import Overlay
 from txstore.staging import STAGED
 from txstore.tables import PartitionTable
 

@@ -89,7 +89,7 @@ def _padded(target: Target, part: Box) -> Box:
 def _tile_values(target: Target, tile: Box, part: Box, box: Box, values: NDArray[Any]) -> NDArray[Any]:
     inside = tile.intersect(part)
     assert inside is not None
-    cells = values[(*inside.slices(box.lo), ...)]
+    cells = inside.of(values, box.lo)
     if inside == tile:
         return cells
     whole = np.empty(tile.shape, target.meta.dtype)
@@ -141,7 +141,8 @@ def is_fill(cells: NDArray[Any], fill: NDArray[Any]) -> bool:
     pattern = fill.tobytes()
     # Most tiles differ in their first or last cell.
     corner = (0,) * cells.ndim
-    if cells[corner].tobytes() != pattern or cells[tuple(extent - 1 for extent in cells.shape)].tobytes() != pattern:
+    last = tuple([extent - 1 for extent in cells.shape])
+    if cells[corner].tobytes() != pattern or cells[last].tobytes() != pattern:
         return False
     size = cells.dtype.itemsize
     if size in (1, 2, 4, 8) and cells.dtype.names is None:
@@ -236,7 +237,7 @@ class _Cells:
         if self._kind == Kind.FILL:
             return mask, None
         cells = np.empty(self.box.shape, self._values.dtype)
-        inner = ... if self._piece.inner is None else self._piece.inner
+        inner: Any = ... if self._piece.inner is None else self._piece.inner
         given = self._values[self._piece.outer]
         if self._unique:
             cells[inner] = given
@@ -267,7 +268,7 @@ def _masked(
         index = tiles.flat_index(one.chunk)
         tile = tiles.tile_box(index)
         whole = np.zeros(tile.shape, bool)
-        whole[(*one.box.slices(tile.lo), ...)] = mask
+        one.box.of(whole, tile.lo)[...] = mask
         encoded = [encode_mask(whole)]
         if picked is not None and not is_fill(picked, target.meta.fill_value):
             encoded.append(target.codec.encode(picked))

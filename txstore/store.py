@@ -592,9 +592,7 @@ class Store:
         self._core.require_writable("compact")
         return compact(self, path, branch=branch, executor=executor, dry_run=dry_run, progress=progress)
 
-    def expire(
-        self, *, older_than: Any = None, keep_last: int | None = None, dry_run: bool = False
-    ) -> ExpireReport:
+    def expire(self, *, older_than: Any = None, keep_last: int | None = None, dry_run: bool = False) -> ExpireReport:
         """Let old versions go: those that neither rule keeps. Heads, tags and running transactions are always kept.
 
         Parameters

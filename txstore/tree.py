@@ -80,10 +80,10 @@ class Writer(Protocol):
     def set_attribute(self, node: int, path: str, key: str, text: str | None) -> None:
         """Stage one attribute as JSON text; None deletes it."""
 
-    def create(self, parent: NodeRow, parent_path: str, name: str, **options: Any) -> Any:
+    def create(self, parent: NodeRow, parent_path: str, path: str, **options: Any) -> Any:
         """Stage an array or a group."""
 
-    def delete(self, parent: NodeRow, parent_path: str, name: str) -> None:
+    def delete(self, parent: NodeRow, parent_path: str, path: str) -> None:
         """Stage a deletion."""
 
     def move(self, parent: NodeRow, parent_path: str, source: str, target: str) -> None:

@@ -1,0 +1,195 @@
+"""Which fragments make up an array at one version: the read rule.
+
+The newest base at or below the version, then the fragments since, in order of (version, rank), each inside the
+smallest shape that the array has had since it was written.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from itertools import pairwise
+
+from txstore.boxes import Box, full
+from txstore.codecs import TileCodec
+from txstore.errors import CorruptionError
+from txstore.fragment import Fragment
+from txstore.grid import WHOLE, Grid
+from txstore.index.lookup import NodeRow, ShapeRow
+from txstore.index.timeline import Timeline, partition_extent
+from txstore.metadata import ArrayMetadata
+from txstore.segment import Kind
+from txstore.tables import PartitionTable
+
+#: A fragment and the part of a region (array coordinates) in which it shows.
+Layer = tuple[Fragment, Box]
+
+
+class Overlay:
+    """What a transaction has staged on one array: newer than everything stored.
+
+    Parameters
+    ----------
+    table : PartitionTable
+        The staged fragments of the whole array.
+    shapes : list of ShapeRow
+        The staged steps of the shape, with the version of staged rows.
+    """
+
+    __slots__ = ("shapes", "table")
+
+    def __init__(self, table: PartitionTable, shapes: list[ShapeRow]) -> None:
+        self.table = table
+        self.shapes = shapes
+
+
+class LayeredArray:
+    """One array at one version; immutable but for what is loaded when it is first needed.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        The branch that is read.
+    version : int
+        The version that is read.
+    row : NodeRow
+        The array's node.
+    path : str
+        Where it hangs, for messages.
+    overlay : Overlay, optional
+        What the reading transaction has staged itself.
+
+    Notes
+    -----
+    Safe for threads.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        version: int,
+        row: NodeRow,
+        path: str,
+        overlay: Overlay | None = None,
+    ) -> None:
+        assert row.metadata is not None
+        self.timeline = timeline
+        self.version = version
+        self.node = row.id
+        self.path = path
+        self.meta = ArrayMetadata.from_stored(row.metadata)
+        self.grid = Grid(self.meta.chunks, self.meta.shards, partition_extent(row.partition))
+        self.codec = TileCodec.of(self.meta)
+        self._overlay = overlay
+        rows = timeline.shapes(row.id, version) if row.id >= 0 else []
+        self._rows = [*rows, *overlay.shapes] if overlay is not None else rows
+        if not self._rows or any(len(one.shape) != self.grid.ndim for one in self._rows):
+            raise CorruptionError(
+                f"array {path!r} has no shape of {self.grid.ndim} axes in the index; run txstore verify"
+            )
+        self.shape: tuple[int, ...] = self._rows[-1].shape
+        self._limits = _limits(self._rows)
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """The attributes as JSON texts."""
+        return self.timeline.attributes(self.node, self.version)
+
+    # --- planning -------------------------------------------------------------------------------
+
+    def _limit(self, order: tuple[int, int]) -> Box | None:
+        """The smallest shape since (version, rank) as a box; None when nothing was cut since."""
+        if self._limits is None:
+            return None
+        orders, boxes = self._limits
+        position = bisect_right(orders, order)
+        return boxes[position] if position < len(boxes) else None
+
+    def _tables(self, partition: bytes) -> tuple[PartitionTable | None, PartitionTable | None]:
+        if self.node < 0:
+            return None, None
+        itemsize = self.meta.dtype.itemsize
+        table = self.timeline.table(self.node, partition, self.grid, itemsize, self.version)
+        whole = self.timeline.table(self.node, WHOLE, self.grid, itemsize, self.version)
+        return table, whole
+
+    def layers(self, chunk: tuple[int, ...], region: Box) -> tuple[list[Layer], bool]:
+        """What makes up a region of one chunk.
+
+        Parameters
+        ----------
+        chunk : tuple of int, shape (ndim,)
+            The chunk's grid coordinates.
+        region : Box
+            A part of it, within the array's shape.
+
+        Returns
+        -------
+        layers : list of (Fragment, Box)
+            Oldest first, each with the part of the region in which it shows; nothing below what covers
+            the region.
+        covered : bool
+            Whether the first layer covers the region; if not, fill lies below.
+        """
+        found: list[Fragment] = []
+        base: Fragment | None = None
+        table, whole = self._tables(self.grid.partition_of(chunk))
+        if table is not None:
+            found = table.of_chunk(chunk, table.upto_version(self.version))
+            base = table.base
+            if whole is not None and len(whole):
+                wide = whole.of_chunk(chunk, whole.upto_version(self.version))
+                wide = [fragment for fragment in wide if fragment.version > table.after]
+                if wide:
+                    found = sorted([*found, *wide], key=lambda fragment: fragment.order)
+        if self._overlay is not None:
+            staged = self._overlay.table
+            found = [*found, *staged.of_chunk(chunk, len(staged))]
+        layers: list[Layer] = []
+        for fragment in reversed(found):
+            box = self._shown(fragment, region)
+            if box is None:
+                continue
+            layers.append((fragment, box))
+            if fragment.kind <= Kind.FILL and not fragment.masked and box == region:
+                layers.reverse()
+                return layers, True
+        covered = False
+        if base is not None:
+            box = self._shown(base, region)
+            if box is not None:
+                layers.append((base, box))
+                covered = box == region
+        layers.reverse()
+        return layers, covered
+
+    def _shown(self, fragment: Fragment, region: Box) -> Box | None:
+        box = fragment.clip.intersect(region)
+        if box is None or self._limits is None:
+            return box
+        limit = self._limit(fragment.order)
+        return box if limit is None else box.intersect(limit)
+
+    def prepare(self, box: Box) -> None:
+        """Load the index rows of all partitions that a box touches."""
+        for partition, _ in self.grid.partitions_in(box):
+            self._tables(partition)
+
+
+def _limits(rows: list[ShapeRow]) -> tuple[list[tuple[int, int]], list[Box]] | None:
+    """For each row of the log, the smallest shape from it on; None for a log that only grows."""
+    for before, after in pairwise(rows):
+        if any(new < old for old, new in zip(before.shape, after.shape, strict=True)):
+            break
+    else:
+        return None
+    boxes: list[Box] = []
+    smallest: tuple[int, ...] | None = None
+    for row in reversed(rows):
+        smallest = row.shape if smallest is None else tuple(map(min, smallest, row.shape))
+        boxes.append(full(smallest))
+    boxes.reverse()
+    return [(row.version, row.rank) for row in rows], boxes
+
+
+__all__ = ["Layer", "LayeredArray", "Overlay"]

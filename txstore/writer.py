@@ -1,0 +1,221 @@
+"""Writing through a transaction: from selections and values to what is staged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from txstore.array import Array
+from txstore.boxes import Box
+from txstore.casting import cast
+from txstore.commits import Appended
+from txstore.creation import new_array
+from txstore.errors import DTypeError, InvalidInputError
+from txstore.fragment import Fragment
+from txstore.grid import Grid
+from txstore.group import Group
+from txstore.index.lookup import NodeRow
+from txstore.index.timeline import partition_extent
+from txstore.jsonvalues import normalize_attribute
+from txstore.pieces import Selection
+from txstore.segment import Kind
+from txstore.selection import parse_basic
+from txstore.stagedarray import StagedArray
+from txstore.staging import Target, stage_box, stage_fill, stage_masked
+
+if TYPE_CHECKING:
+    from txstore.transaction import Transaction
+
+_OPERATIONS = {"add": Kind.ADD, "min": Kind.MIN, "max": Kind.MAX}
+
+
+class StagingWriter:
+    """The writing side of a transaction, for the handles that it has given out.
+
+    Notes
+    -----
+    Safe for threads: cells are cut and encoded outside the transaction's lock and staged under it, in the order in
+    which the calls finish.
+    """
+
+    __slots__ = ("_tx",)
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._tx = transaction
+
+    def _target(self, row: NodeRow, path: str) -> tuple[StagedArray, Target]:
+        tx = self._tx
+        with tx._lock:
+            view = tx.view(row, path)
+            return tx._staged(row, path), Target(view.grid, view.meta, view.codec, view.shape)
+
+    def _stage(self, staged: StagedArray, fragments: list[Fragment]) -> None:
+        with self._tx._lock:
+            self._tx._check_open()
+            staged.add(fragments)
+
+    def write(self, row: NodeRow, path: str, selection: Selection, values: Any, casting: Any) -> None:
+        """Stage cells."""
+        staged, target = self._target(row, path)
+        cells = _cast(path, values, target.meta.dtype, casting)
+        if cells.ndim == 0:
+            selection.spread(cells)
+            self._fill(staged, target, selection, cells)
+            return
+        self._cells(staged, target, selection, Kind.SET, selection.spread(cells))
+
+    def _fill(self, staged: StagedArray, target: Target, selection: Selection, value: NDArray[Any]) -> None:
+        if selection.bounds is None:
+            return
+        fragments: list[Fragment] = []
+        for part in staged.parts(selection.bounds):
+            if selection.box is not None:
+                fragments.append(stage_fill(target, part, value))
+            else:
+                fragments += stage_masked(target, self._tx, Kind.FILL, selection, part, value)
+        self._stage(staged, fragments)
+
+    def _cells(
+        self, staged: StagedArray, target: Target, selection: Selection, kind: Kind, values: NDArray[Any]
+    ) -> None:
+        if selection.bounds is None:
+            return
+        fragments: list[Fragment] = []
+        for part in staged.parts(selection.bounds):
+            if selection.box is not None:
+                inner = part.of(values, selection.box.lo)
+                fragments += stage_box(target, self._tx, self._tx._core.pool, kind, part, inner)
+            else:
+                fragments += stage_masked(target, self._tx, kind, selection, part, values)
+        self._stage(staged, fragments)
+
+    def accumulate(self, row: NodeRow, path: str, selection: Selection, values: Any, op: str) -> None:
+        """Stage an accumulation."""
+        kind = _OPERATIONS.get(op)
+        if kind is None:
+            raise InvalidInputError(f"op={op!r} of array {path!r} must be one of 'add', 'min', 'max'")
+        staged, target = self._target(row, path)
+        dtype = target.meta.dtype
+        if dtype.kind in "SUV" or (kind == Kind.ADD and dtype.kind == "M"):
+            raise DTypeError(f"array {path!r} of dtype {dtype} can't accumulate with op={op!r}")
+        cells = selection.spread(_cast(path, values, dtype, None))
+        self._cells(staged, target, selection, kind, cells)
+
+    def append(self, row: NodeRow, path: str, values: Any, axis: int, casting: Any) -> Appended:
+        """Stage cells past the end of an axis."""
+        staged, target = self._target(row, path)
+        ndim = len(target.shape)
+        if not isinstance(axis, int) or not -ndim <= axis < ndim:
+            raise InvalidInputError(f"array {path!r} of {ndim} dimensions has no axis {axis!r} to append along")
+        axis %= ndim
+        block = _cast(path, values, target.meta.dtype, casting)
+        with staged.growing:
+            shape = staged.shape
+            if block.ndim == ndim - 1:
+                block = np.expand_dims(block, axis)
+            if block.ndim != ndim or any(block.shape[k] != shape[k] for k in range(ndim) if k != axis):
+                wanted = tuple("any" if k == axis else extent for k, extent in enumerate(shape))
+                raise InvalidInputError(
+                    f"what is appended to {path!r} along axis {axis} must have shape {wanted}, not {np.shape(values)}"
+                )
+            lo = tuple(shape[axis] if k == axis else 0 for k in range(ndim))
+            hi = tuple(shape[k] + block.shape[k] if k == axis else shape[k] for k in range(ndim))
+            box = Box(lo, hi)
+            if box.empty:
+                return Appended(box, final=True)
+            grown = target._replace(shape=hi)
+            fragments = stage_box(grown, self._tx, self._tx._core.pool, Kind.SET, box, block)
+            with self._tx._lock:
+                self._tx._check_open()
+                appended = staged.append(axis, box)
+                staged.add(fragments)
+            return appended
+
+    def resize(self, row: NodeRow, path: str, shape: Any) -> None:
+        """Stage a new shape."""
+        staged, target = self._target(row, path)
+        new = _shape(path, shape, len(target.shape))
+        with staged.growing, self._tx._lock:
+            self._tx._check_open()
+            staged.resize(new)
+
+    def clear(self, row: NodeRow, path: str, selection: Selection) -> None:
+        """Stage a return to fill."""
+        staged, target = self._target(row, path)
+        self._fill(staged, target, selection, target.meta.fill_value)
+
+    def set_attribute(self, node: int, path: str, key: str, text: str | None) -> None:
+        """Stage one attribute."""
+        with self._tx._lock:
+            self._tx._check_open()
+            self._tx._nodes.require(node)
+            self._tx._attributes.pop((node, key), None)
+            self._tx._attributes[node, key] = path, text
+
+    def create(self, parent: NodeRow, parent_path: str, path: str, **options: Any) -> Any:
+        """Stage an array or a group."""
+        tx = self._tx
+        kind, overwrite = options.pop("kind"), options.pop("overwrite")
+        attributes = options.pop("attributes") or {}
+        implicit = options.pop("implicit", False)
+        normal = {key: normalize_attribute(key, value) for key, value in dict(attributes).items()}
+        data = options.pop("data", None)
+        made = new_array(path, data=data, **options) if kind == "array" else None
+        with tx._lock:
+            tx._check_open()
+            tx._nodes.require(parent.id)
+            row, full = tx._nodes.create(
+                parent,
+                path,
+                parent_path,
+                kind,
+                metadata=None if made is None else made.metadata.stored(),
+                partition=None if made is None else made.partition,
+                overwrite=overwrite,
+                implicit=implicit,
+            )
+            if made is not None:
+                grid = Grid(made.metadata.chunks, made.metadata.shards, partition_extent(made.partition))
+                tx._arrays[row.id] = StagedArray(row.id, full, grid, made.shape)
+        handle: Array | Group = Array(tx, row, full) if kind == "array" else Group(tx, row, full)
+        for key, value in normal.items():
+            handle.attrs[key] = value
+        if data is not None and made is not None and made.data.size:
+            self.write(row, full, parse_basic(..., made.shape), made.data, None)
+        return handle
+
+    def delete(self, parent: NodeRow, parent_path: str, path: str) -> None:
+        """Stage a deletion."""
+        with self._tx._lock:
+            self._tx._check_open()
+            self._tx._nodes.require(parent.id)
+            self._tx._nodes.delete(parent, path, parent_path)
+
+    def move(self, parent: NodeRow, parent_path: str, source: str, target: str) -> None:
+        """Stage a move."""
+        with self._tx._lock:
+            self._tx._check_open()
+            self._tx._nodes.require(parent.id)
+            self._tx._nodes.move(parent, source, target, parent_path)
+
+
+def _cast(path: str, values: Any, dtype: np.dtype[Any], casting: Any) -> NDArray[Any]:
+    try:
+        return cast(values, dtype, casting)
+    except DTypeError as error:
+        raise DTypeError(f"array {path!r}: {error}") from None
+
+
+def _shape(path: str, shape: Any, ndim: int) -> tuple[int, ...]:
+    extents = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    if len(extents) != ndim:
+        raise InvalidInputError(f"array {path!r} has {ndim} dimensions: it can't be resized to {extents}")
+    for extent in extents:
+        if not isinstance(extent, int | np.integer) or isinstance(extent, bool) or not 0 <= extent < 2**62:
+            raise InvalidInputError(f"array {path!r} can't be resized to {extents}: extents are integers from 0 on")
+    return tuple(int(extent) for extent in extents)
+
+
+__all__ = ["StagingWriter"]
