@@ -15,7 +15,7 @@ from txstore.compaction.rewrite import array_rows, pinned, tasks_in
 from txstore.core import Core, State
 from txstore.errors import NotFoundError
 from txstore.grid import WHOLE
-from txstore.index import loads, lookup
+from txstore.index import branches, loads, lookup
 from txstore.index.edits import MAIN, ROOT
 from txstore.index.engine import read_head
 from txstore.index.lookup import NodeRow
@@ -103,12 +103,12 @@ class Backlog:
         """
         with self._core.index.read() as connection:
             head = read_head(connection).head
-            named = lookup.references(connection, "branch", head)
-        branches = {MAIN: "main", **{branch: name for name, (branch, _) in named.items()}}
-        self._planned = {branch: upto for branch, upto in self._planned.items() if branch in branches}
-        self._missed = {branch: nodes for branch, nodes in self._missed.items() if branch in branches and nodes}
-        self.jobs = {key: job for key, job in self.jobs.items() if job.branch in branches}
-        for branch, name in branches.items():
+            named = branches.references(connection, "branch", head)
+        names = {MAIN: "main", **{branch: name for name, (branch, _) in named.items()}}
+        self._planned = {branch: upto for branch, upto in self._planned.items() if branch in names}
+        self._missed = {branch: nodes for branch, nodes in self._missed.items() if branch in names and nodes}
+        self.jobs = {key: job for key, job in self.jobs.items() if job.branch in names}
+        for branch, name in names.items():
             if self._planned.get(branch) != head or branch in self._missed:
                 self._look_at(branch, name)
         return sorted(self.jobs.values(), key=lambda job: (-job.task.fragments, job.key))

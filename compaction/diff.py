@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from txstore.boxes import Box
 from txstore.errors import InvalidInputError, SnapshotExpiredError
 from txstore.index import lookup
+from txstore.index.branches import Lineage
 from txstore.index.engine import read_head
-from txstore.index.lookup import Lineage, NodeRow
+from txstore.index.lookup import NodeRow
 from txstore.snapshot import Snapshot
 
 if TYPE_CHECKING:

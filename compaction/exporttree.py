@@ -10,7 +10,7 @@ from txstore.compaction.exportmeta import Member
 from txstore.compaction.profiles import Profile, form_of
 from txstore.core import Core, State
 from txstore.errors import NotFoundError
-from txstore.index import lookup
+from txstore.index import branches
 from txstore.index.engine import read_head
 from txstore.index.lookup import NodeRow
 from txstore.index.timeline import Timeline
@@ -76,7 +76,7 @@ def plan(core: Core, state: State, timeline: Timeline, options: Options) -> Plan
     # Of one's own: what is loaded for a whole array once is of no use to others, and can be let go on the way.
     with core.index.read() as connection:
         head = read_head(connection)
-        private = Timeline(core.index, lookup.lineage(connection, state.branch, state.head), head)
+        private = Timeline(core.index, branches.lineage(connection, state.branch, state.head), head)
     if len(found) > 1:
         private.load_all(state.version)
     source = TileSource(core.index, core.storage, _CACHE_BYTES)

@@ -15,10 +15,10 @@ from txstore.compaction.marker import ADVICE, Marker
 from txstore.core import Core
 from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError
 from txstore.grid import WHOLE, Grid
-from txstore.index import lookup
+from txstore.index import branches, commitlog, lookup
+from txstore.index.branches import Lineage
 from txstore.index.edits import Change, Touched
 from txstore.index.engine import read_head
-from txstore.index.lookup import Lineage
 
 
 class Changes:
@@ -99,7 +99,7 @@ class Since:
             if old.arrays and dict(old.options) != dict(options):
                 differ = ", ".join(sorted(key for key in options if old.options.get(key) != options[key]))
                 raise InvalidInputError(f"{root} was exported with another {differ}; use the same, or {ADVICE}")
-            before = lookup.lineage(connection, old.branch, old.version)
+            before = branches.lineage(connection, old.branch, old.version)
             self._parted = parted(before, seen)
             if old.arrays and self._parted < head.conflict_horizon:
                 raise SnapshotExpiredError(
@@ -110,7 +110,7 @@ class Since:
             self._linear = self._parted == old.version
             self._touched: dict[int, Change] = {}
             for side in self._sides:
-                for _, data in lookup.touched_since(connection, side, self._parted):
+                for _, data in commitlog.touched_since(connection, side, self._parted):
                     for node, change in Touched.decode(data).nodes.items():
                         self._touched[node] = self._touched.get(node, Change(0)) | change
         self.arrays = {one.node: one for one in old.arrays}

@@ -11,8 +11,8 @@ from txstore.commits import to_us
 from txstore.core import Core
 from txstore.errors import InvalidInputError
 from txstore.holder import Holder
+from txstore.index import branches, commitlog, retention
 from txstore.index import engine as clock
-from txstore.index import lookup, retention
 from txstore.index.edits import MAIN
 from txstore.index.engine import read_head
 from txstore.storage import segment_key
@@ -93,13 +93,13 @@ def expire(store: Store, *, older_than: Any, keep_last: int | None, dry_run: boo
         head = read_head(connection)
         wanted = [head.head]
         if keep_last is not None:
-            rows = lookup.commits(connection, lookup.lineage(connection, MAIN, head.head), limit=keep_last)
+            rows = commitlog.commits(connection, branches.lineage(connection, MAIN, head.head), limit=keep_last)
             wanted.append(rows[-1].version if len(rows) == keep_last else 0)
         if moment is not None:
-            wanted.append(lookup.version_at(connection, moment))
+            wanted.append(commitlog.version_at(connection, moment))
         wanted += Holder.live(core.locks).values()
         horizon = max(head.horizon, min(wanted))
-        expired = lookup.count_commits(connection, head.horizon, horizon)
+        expired = commitlog.count_commits(connection, head.horizon, horizon)
     if not dry_run:
         horizon = retention.move_horizon(core.index, horizon)
     return ExpireReport(horizon, head.horizon, expired, dry_run)

@@ -233,17 +233,20 @@ def compact_partition(
     except ConflictError:
         rewriter.abort()
         return report.plus(lost=1)
-    except (CorruptionError, MissingFileError):
+    except (CorruptionError, MissingFileError) as error:
         rewriter.abort()
         # A pin keeps a state, not rows: behind a newer base of somebody else's, vacuum takes what we were to take over.
         view.timeline.forget(view.node)
         if _base(view, task) != before:
             return report.plus(lost=1)
+        if isinstance(error, MissingFileError):
+            raise CorruptionError(f"array {view.path!r}: {error}; run txstore verify") from error
         raise
     except BaseException:
         rewriter.abort()
         raise
     if not done.published:
+        rewriter.abort()
         return report.plus(lost=1)
     return report.plus(partitions=1, fragments=task.fragments, **rewriter.counts)
 

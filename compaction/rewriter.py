@@ -192,7 +192,7 @@ class Rewriter:
         return tuple(SegmentEdit(segment, size) for segment, size in self._finished.items())
 
     def abort(self) -> None:
-        """Remove what was written, but for what a commit has named after all.
+        """Remove what was written, but for what a commit needs after all.
 
         An exception out of a commit does not always mean that nothing has happened. So the index is asked first: a
         file that is still only announced becomes doomed, which no commit undoes, and goes then.

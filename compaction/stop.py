@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 from types import FrameType
 
+#: How long a sleep goes on after a signal at most, where it is not woken at once.
+_NAP_S = 0.5
+
 
 class Stopped(Exception):
     """Raised in the middle of work that is to end; never leaves the daemon."""
@@ -44,7 +47,8 @@ class Stop:
         until = time.monotonic() + seconds
         while self._reason is None and (left := until - time.monotonic()) > 0:
             with contextlib.suppress(Empty):
-                self._wake.get(timeout=min(left, threading.TIMEOUT_MAX))
+                # In parts: a signal that the system gave to another thread does not wake this one.
+                self._wake.get(timeout=min(left, _NAP_S))
         return self._reason is not None
 
     def check(self) -> None:

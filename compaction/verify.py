@@ -24,7 +24,7 @@ from txstore.core import Core
 from txstore.errors import CorruptionError, NotFoundError, StorageError, TxStoreError
 from txstore.fragment import Fragment, Frame, unpack_shape
 from txstore.grid import WHOLE, Grid
-from txstore.index import lookup, schema
+from txstore.index import branches, lookup, schema
 from txstore.index.edits import ROOT, Touched
 from txstore.index.engine import Head, read_head
 from txstore.index.timeline import partition_extent
@@ -162,7 +162,7 @@ def _commits(connection: sa.Connection, head: Head, found: _Findings) -> None:
     table = schema.commits
     before, before_at = 0, -1
     statement = sa.select(table.c.version, table.c.committed_at, table.c.txid, table.c.touched, table.c.branch)
-    known = {row.id for row in lookup.all_branches(connection)} | {0, None}
+    known = {row.id for row in branches.all_branches(connection)} | {0, None}
     for version, at, txid, touched, branch in connection.execute(statement.order_by(table.c.version)):
         if version != before + 1:
             found.add("commit", str(version), f"follows version {before}")

@@ -116,7 +116,7 @@ def ingest(root: Path, out: Path, strips: list[Strip], terrain: np.ndarray, size
 
 def on_read_path(store: txstore.Store) -> list[tuple[Any, int]]:
     """(box, version) of what a reader of the newest elevations looks at."""
-    return [(fragment.box, fragment.version) for fragment in store["dem"].fragments()]
+    return [(fragment.clip, fragment.version) for fragment in store["dem"].fragments()]
 
 
 def run(out: Path, size: Size, console: Console) -> Model:

@@ -22,14 +22,16 @@ from txstore.errors import (
     TxStoreError,
 )
 from txstore.fragment import Fetch
-from txstore.index import conflicts, lookup, schema
+from txstore.index import branches, commitlog, conflicts, schema
 from txstore.index import engine as clock
+from txstore.index.branches import Lineage
+from txstore.index.commitlog import CommitRow
 from txstore.index.edits import MAIN, Edit, Touched
 from txstore.index.engine import Head, Index, read_head
 from txstore.index.inserts import insert
-from txstore.index.lookup import CommitRow, Lineage
 from txstore.index.publication import publish_bases, publish_segments
 from txstore.index.references import insert_reference
+from txstore.index.since import load_since
 
 #: An edit of at most so many fragments is checked under the lock only.
 _FEW = 16
@@ -145,7 +147,7 @@ def resolve(index: Index, txid: bytes) -> CommitRow | None:
             if row is None:
                 connection.execute(table.insert(), {"txid": txid, "version": None})
                 return None
-            return None if row[0] is None else lookup.commit_row(connection, row[0])
+            return None if row[0] is None else commitlog.commit_row(connection, row[0])
     except sa.exc.SQLAlchemyError as error:
         raise index.dialect.translate(error) from error
 
@@ -201,11 +203,11 @@ def _check(connection: sa.Connection, head: Head, edit: Edit, checked: _Checked,
             f"{head.conflict_horizon}: what came since can't be checked any more; run it again from a newer version",
         )
     if edit.branch != MAIN:
-        row = lookup.branch(connection, edit.branch)
+        row = branches.branch(connection, edit.branch)
         if row is None or row.deleted is not None:
             raise ConflictError((Conflict("structure", "", key=edit.branch_name, commit=row.deleted if row else None),))
     seen = _lineage(connection, edit.branch, head.head)
-    since = conflicts.load_since(connection, seen, checked.upto)
+    since = load_since(connection, seen, checked.upto)
     found = conflicts.find(connection, edit, since, fetch)
     if found:
         raise ConflictError(tuple(found))
@@ -274,7 +276,7 @@ def _apply(
 
 
 def _lineage(connection: sa.Connection, branch: int, version: int) -> Lineage:
-    return Lineage(((MAIN, version),)) if branch == MAIN else lookup.lineage(connection, branch, version)
+    return Lineage(((MAIN, version),)) if branch == MAIN else branches.lineage(connection, branch, version)
 
 
 __all__ = ["Committed", "commit", "resolve"]

@@ -12,11 +12,12 @@ from txstore.boxes import Box
 from txstore.errors import Conflict, ConflictError
 from txstore.fragment import Fragment, pack_shape
 from txstore.grid import WHOLE, Grid
-from txstore.index import conflicts, lookup, schema
+from txstore.index import lookup, schema
+from txstore.index.branches import Lineage
 from txstore.index.edits import ArrayEdit, Change, Edit, NodeCreate, NodeDelete, Touched
 from txstore.index.engine import Head
-from txstore.index.lookup import Lineage
 from txstore.index.placement import moved, place
+from txstore.index.structure import implicit_groups
 from txstore.segment import Kind
 
 #: A fill that touches more partitions than this becomes one row of the partition WHOLE.
@@ -95,7 +96,7 @@ def _insert_nodes(
     connection: sa.Connection, head: Head, edit: Edit, seen: Lineage, version: int, changes: Counter[int]
 ) -> dict[int, int]:
     """Make, move and delete nodes; returns the ids of staged ones."""
-    ids = conflicts.implicit_groups(connection, seen, edit)
+    ids = implicit_groups(connection, seen, edit)
     nodes: list[dict[str, Any]] = []
     places: dict[int, tuple[int | None, str | None, str | None]] = {}
     following = head.next_node

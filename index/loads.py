@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from txstore.grid import WHOLE
 from txstore.index import lookup, schema
-from txstore.index.lookup import Lineage
+from txstore.index.branches import Lineage
 
 
 def touched(connection: sa.Connection, seen: Lineage, after: int) -> dict[int, set[bytes]]:

@@ -5,86 +5,17 @@ Every function that reads history takes a :class:`Lineage`, which says what of i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from txstore.fragment import unpack_shape
 from txstore.index import schema
-from txstore.index.edits import MAIN
+from txstore.index.branches import Lineage
 
 #: How many values an IN list takes at most; SQLite allows 32,766 variables in a statement.
 _BATCH = 500
-
-
-class Lineage(NamedTuple):
-    """What a reader of one version of one branch sees: rows of each branch up to a version.
-
-    Attributes
-    ----------
-    parts : tuple of (int, int)
-        (branch id, newest version seen of it), the reader's own branch first.
-    """
-
-    parts: tuple[tuple[int, int], ...]
-
-    @property
-    def branch(self) -> int:
-        """The branch that is read."""
-        return self.parts[0][0]
-
-    @property
-    def version(self) -> int:
-        """The version that is read."""
-        return self.parts[0][1]
-
-    def at(self, version: int) -> Lineage:
-        """The same branch at another version."""
-        parts = [(branch, min(upto, version)) for branch, upto in self.parts[1:]]
-        return Lineage(((self.parts[0][0], version), *parts))
-
-    def sees(self, branch: int, version: int) -> bool:
-        """Whether a row of that branch and version is visible."""
-        return any(part == branch and version <= upto for part, upto in self.parts)
-
-    def condition(self, table: sa.FromClause, after: int | None = None) -> sa.ColumnElement[bool]:
-        """The SQL condition on a table with columns branch and version; `after` is exclusive."""
-        clauses: list[sa.ColumnElement[bool]] = []
-        for branch, upto in self.parts:
-            if after is not None and upto <= after:
-                continue
-            clause = sa.and_(table.c.branch == branch, table.c.version <= upto)
-            if after is not None:
-                clause = sa.and_(clause, table.c.version > after)
-            clauses.append(clause)
-        return sa.or_(*clauses) if clauses else sa.false()
-
-
-class BranchRow(NamedTuple):
-    """One row of ``branches``."""
-
-    id: int
-    name: str
-    parent: int | None
-    fork: int
-    created: int
-    deleted: int | None
-
-
-class CommitRow(NamedTuple):
-    """One row of ``commits``."""
-
-    version: int
-    branch: int | None
-    committed_at: int
-    txid: bytes
-    parents: bytes
-    author: str | None
-    message: str | None
-    properties: str | None
-    touched: bytes
-    bytes_written: int
 
 
 class NodeRow(NamedTuple):
@@ -142,149 +73,10 @@ class BaseRow(NamedTuple):
     directory: bytes
 
 
-def _batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+def batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Cut values for an IN list."""
     for start in range(0, len(values), _BATCH):
         yield values[start : start + _BATCH]
-
-
-# --- branches and names -------------------------------------------------------------------------
-
-_BRANCHES = sa.select(*(schema.branches.c[name] for name in BranchRow._fields))
-
-
-def branch(connection: sa.Connection, branch_id: int) -> BranchRow | None:
-    """The row of a branch."""
-    row = connection.execute(_BRANCHES.where(schema.branches.c.id == branch_id)).first()
-    return None if row is None else BranchRow._make(row)
-
-
-def all_branches(connection: sa.Connection) -> list[BranchRow]:
-    """Every branch that there ever was."""
-    return [BranchRow._make(row) for row in connection.execute(_BRANCHES.order_by(schema.branches.c.id))]
-
-
-def lineage(connection: sa.Connection, branch_id: int, version: int) -> Lineage:
-    """What a reader of `version` of a branch sees."""
-    parts = [(branch_id, version)]
-    current: int | None = branch_id
-    while current is not None and current != MAIN:
-        row = branch(connection, current)
-        if row is None or row.parent is None:
-            break
-        parts.append((row.parent, min(row.fork, parts[-1][1])))
-        current = row.parent
-    return Lineage(tuple(parts))
-
-
-def reference(connection: sa.Connection, kind: str, name: str, version: int) -> tuple[int, int | None] | None:
-    """(target, target branch) of a name as of a version, or None."""
-    refs = schema.refs
-    row = connection.execute(
-        sa.select(refs.c.target, refs.c.target_branch)
-        .where(refs.c.kind == kind, refs.c.name == name, refs.c.version <= version)
-        .order_by(refs.c.version.desc())
-        .limit(1)
-    ).first()
-    return None if row is None or row.target is None else (row.target, row.target_branch)
-
-
-def references(connection: sa.Connection, kind: str, version: int) -> dict[str, tuple[int, int | None]]:
-    """Every name of a kind as of a version, in order of name."""
-    refs = schema.refs
-    rows = connection.execute(
-        sa.select(refs.c.name, refs.c.target, refs.c.target_branch)
-        .where(refs.c.kind == kind, refs.c.version <= version)
-        .order_by(refs.c.name, refs.c.version)
-    )
-    found: dict[str, tuple[int, int | None]] = {}
-    for name, target, target_branch in rows:
-        if target is None:
-            found.pop(name, None)
-        else:
-            found[name] = (target, target_branch)
-    return dict(sorted(found.items()))
-
-
-def reference_log(connection: sa.Connection) -> list[tuple[str, str, int, int | None, int | None]]:
-    """Every row of ``refs``: (kind, name, version, target, target branch)."""
-    refs = schema.refs
-    rows = connection.execute(
-        sa.select(refs.c.kind, refs.c.name, refs.c.version, refs.c.target, refs.c.target_branch).order_by(
-            refs.c.version
-        )
-    )
-    return [tuple(row) for row in rows]
-
-
-# --- commits ------------------------------------------------------------------------------------
-
-_COMMITS = sa.select(*(schema.commits.c[name] for name in CommitRow._fields))
-
-
-def commit_row(connection: sa.Connection, version: int) -> CommitRow | None:
-    """One commit."""
-    row = connection.execute(_COMMITS.where(schema.commits.c.version == version)).first()
-    return None if row is None else CommitRow._make(row)
-
-
-def commit_of(connection: sa.Connection, txid: bytes) -> CommitRow | None:
-    """The commit of a transaction id."""
-    row = connection.execute(_COMMITS.where(schema.commits.c.txid == txid)).first()
-    return None if row is None else CommitRow._make(row)
-
-
-def commits(
-    connection: sa.Connection, seen: Lineage, *, after: int | None = None, before: int | None = None, limit: int
-) -> list[CommitRow]:
-    """At most `limit` commits of a lineage, newest first; both bounds are exclusive."""
-    table = schema.commits
-    statement = _COMMITS.where(seen.condition(table, after))
-    if before is not None:
-        statement = statement.where(table.c.version < before)
-    rows = connection.execute(statement.order_by(table.c.version.desc()).limit(limit))
-    return [CommitRow._make(row) for row in rows]
-
-
-def commits_by_version(connection: sa.Connection, versions: Iterable[int]) -> dict[int, CommitRow]:
-    """The commits of some versions."""
-    found: dict[int, CommitRow] = {}
-    for batch in _batches(sorted(set(versions))):
-        for row in connection.execute(_COMMITS.where(schema.commits.c.version.in_(batch))):
-            found[row.version] = CommitRow._make(row)
-    return found
-
-
-def newest_commit(connection: sa.Connection, seen: Lineage) -> int:
-    """The newest version on a lineage that is a commit; 0 when there is none."""
-    table = schema.commits
-    for branch_id, upto in seen.parts:
-        version = connection.execute(
-            sa.select(table.c.version)
-            .where(table.c.branch == branch_id, table.c.version <= upto)
-            .order_by(table.c.version.desc())
-            .limit(1)
-        ).scalar()
-        if version is not None:
-            return int(version)
-    return 0
-
-
-def version_at(connection: sa.Connection, time_us: int) -> int:
-    """The newest version committed at or before a moment; 0 when there is none."""
-    table = schema.commits
-    version = connection.execute(
-        sa.select(table.c.version).where(table.c.committed_at <= time_us).order_by(table.c.committed_at.desc()).limit(1)
-    ).scalar()
-    return int(version or 0)
-
-
-def touched_since(connection: sa.Connection, seen: Lineage, after: int) -> list[tuple[int, bytes]]:
-    """(version, summary) of what came on a lineage after a version, oldest first."""
-    table = schema.commits
-    rows = connection.execute(
-        sa.select(table.c.version, table.c.touched).where(seen.condition(table, after)).order_by(table.c.version)
-    )
-    return [(row[0], row[1]) for row in rows]
 
 
 # --- nodes --------------------------------------------------------------------------------------
@@ -330,7 +122,7 @@ def named_children(connection: sa.Connection, seen: Lineage, parent: int, names:
     """Those members of a group that have one of some names."""
     rows = schema.node_versions
     found = {}
-    for batch in _batches(names):
+    for batch in batches(names):
         for row in connection.execute(_visible(seen).where(rows.c.parent == parent, rows.c.name.in_(batch))):
             found[row.name] = NodeRow._make(row)
     return found
@@ -423,7 +215,7 @@ def base_versions(
     if partitions is None:
         return {row[0]: row[1] for row in connection.execute(statement)}
     found: dict[bytes, int] = {}
-    for batch in _batches(partitions):
+    for batch in batches(partitions):
         found.update((row[0], row[1]) for row in connection.execute(statement.where(table.c.partition.in_(batch))))
     return found
 
@@ -471,7 +263,7 @@ def fragments_since(
         for name in FragmentRow._fields
     ]
     found: list[tuple[int, FragmentRow]] = []
-    for batch in _batches(node_ids):
+    for batch in batches(node_ids):
         statement = (
             sa.select(table.c.node, *columns)
             .where(table.c.version > after, table.c.node.in_(batch), seen.condition(table, after))
@@ -496,57 +288,10 @@ def blobs(connection: sa.Connection, uuids: Sequence[bytes]) -> dict[bytes, byte
     """The bytes of inline segments; those that are gone are left out."""
     table = schema.blobs
     found: dict[bytes, bytes] = {}
-    for batch in _batches(uuids):
+    for batch in batches(uuids):
         rows = connection.execute(sa.select(table.c.uuid, table.c.data).where(table.c.uuid.in_(batch)))
         found.update((row[0], row[1]) for row in rows)
     return found
-
-
-# --- roots --------------------------------------------------------------------------------------
-
-
-def tag_targets(connection: sa.Connection, horizon: int) -> set[tuple[int, int]]:
-    """(branch, version) of every tag that was in force at some version from the horizon on."""
-    in_force: dict[str, tuple[int, int | None] | None] = {}
-    targets: set[tuple[int, int]] = set()
-    for kind, name, version, target, target_branch in reference_log(connection):
-        if kind != "tag":
-            continue
-        if version <= horizon:
-            in_force[name] = None if target is None else (target, target_branch)
-        elif target is not None:
-            targets.add((target_branch or MAIN, target))
-    targets.update((entry[1] or MAIN, entry[0]) for entry in in_force.values() if entry is not None)
-    return targets
-
-
-def fork_points(connection: sa.Connection, horizon: int) -> set[tuple[int, int]]:
-    """(parent branch, version) of the forks of branches that are alive at some version from the horizon on."""
-    return {
-        (row.parent, row.fork)
-        for row in all_branches(connection)
-        if row.parent is not None and (row.deleted is None or row.deleted > horizon)
-    }
-
-
-def is_root(connection: sa.Connection, horizon: int, commit: int, branch_id: int) -> bool:
-    """Whether a commit below the horizon is kept all the same, as seen from a branch."""
-    if commit == 0:
-        return True
-    roots = tag_targets(connection, horizon) | fork_points(connection, horizon)
-    return any(version == commit and branch_id == branch for branch, version in roots)
-
-
-def next_commit(connection: sa.Connection, branch_id: int, version: int) -> int | None:
-    """The first commit of a branch after a version."""
-    table = schema.commits
-    found = connection.execute(
-        sa.select(table.c.version)
-        .where(table.c.branch == branch_id, table.c.version > version)
-        .order_by(table.c.version)
-        .limit(1)
-    ).scalar()
-    return None if found is None else int(found)
 
 
 def counts(connection: sa.Connection) -> dict[str, int]:
@@ -592,18 +337,9 @@ def live_segments(connection: sa.Connection, uuids: Sequence[bytes]) -> dict[byt
     """(state, size, references) of some segments."""
     table = schema.segments
     found: dict[bytes, tuple[str, int, int]] = {}
-    for batch in _batches(uuids):
+    for batch in batches(uuids):
         rows = connection.execute(
             sa.select(table.c.uuid, table.c.state, table.c.size, table.c.refs).where(table.c.uuid.in_(batch))
         )
         found.update((row[0], (row[1], row[2], row[3])) for row in rows)
     return found
-
-
-def count_commits(connection: sa.Connection, first: int, last: int) -> int:
-    """How many commits of branches have ``first <= version < last``."""
-    table = schema.commits
-    statement = sa.select(sa.func.count()).where(
-        table.c.version >= first, table.c.version < last, table.c.branch.is_not(None)
-    )
-    return int(connection.execute(statement).scalar() or 0)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from txstore.errors import AlreadyExistsError, NotFoundError
-from txstore.index import lookup, schema
+from txstore.index import branches, schema
 from txstore.index.edits import RefEdit
 from txstore.index.engine import Head
 
 
 def insert_reference(connection: sa.Connection, head: Head, ref: RefEdit, version: int) -> int | None:
     """Give or take a name; returns the id of a new branch."""
-    current = lookup.reference(connection, ref.kind, ref.name, head.head)
+    current = branches.reference(connection, ref.kind, ref.name, head.head)
     if ref.target is None:
         if current is None:
             raise NotFoundError(f"there is no {ref.kind} {ref.name!r}")

@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from txstore.boxes import Box
 from txstore.errors import CorruptionError
 from txstore.grid import WHOLE, Grid
-from txstore.index import lookup, schema
+from txstore.index import branches, lookup, schema
+from txstore.index.branches import Lineage
 from txstore.index.edits import MAIN, ROOT
 from txstore.index.engine import Head, Index, read_head
-from txstore.index.lookup import Lineage
 
 #: Rows that one transaction deletes at most, so that no writer waits long.
 _STEP = 500
@@ -49,14 +49,14 @@ class Root(NamedTuple):
 def roots(connection: sa.Connection, head: Head, horizon: int) -> list[Root]:
     """Everything that is retained for a horizon."""
     found = []
-    for branch in [None, *lookup.all_branches(connection)]:
+    for branch in [None, *branches.all_branches(connection)]:
         created, deleted, branch_id = (0, None, MAIN) if branch is None else (branch.created, branch.deleted, branch.id)
         start = max(horizon, created)
         end = head.head if deleted is None else deleted - 1
         if start > end:
             continue
         found.append(_root(connection, branch_id, start, end))
-    points = lookup.tag_targets(connection, horizon) | lookup.fork_points(connection, horizon)
+    points = branches.tag_targets(connection, horizon) | branches.fork_points(connection, horizon)
     for branch_id, version in sorted(points):
         if version < horizon:
             found.append(_root(connection, branch_id, version, version))
@@ -64,8 +64,8 @@ def roots(connection: sa.Connection, head: Head, horizon: int) -> list[Root]:
 
 
 def _root(connection: sa.Connection, branch_id: int, start: int, end: int) -> Root:
-    first = lookup.lineage(connection, branch_id, start)
-    return Root(first, lookup.lineage(connection, branch_id, end), reachable(lookup.all_nodes(connection, first)))
+    first = branches.lineage(connection, branch_id, start)
+    return Root(first, branches.lineage(connection, branch_id, end), reachable(lookup.all_nodes(connection, first)))
 
 
 def reachable(rows: Iterable[lookup.NodeRow]) -> frozenset[int]:
@@ -345,7 +345,7 @@ def doom_intents(index: Index, alive: Callable[[], Container[bytes]]) -> int:
 
 
 def doom_own(index: Index, uuids: Iterable[bytes]) -> list[bytes]:
-    """Doom files that this process has announced and gives up; those whose commit has landed after all stay.
+    """Doom files that this process has announced and gives up; those that a commit needs after all stay.
 
     Returns
     -------
@@ -358,7 +358,7 @@ def doom_own(index: Index, uuids: Iterable[bytes]) -> list[bytes]:
         for uuid in uuids:
             changed = connection.execute(
                 table.update()
-                .where(table.c.uuid == uuid, table.c.state == "intent")
+                .where(table.c.uuid == uuid, table.c.state.in_(["intent", "doomed"]))
                 .values(state="doomed", holder=None)
             )
             if changed.rowcount == 1:

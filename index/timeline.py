@@ -17,10 +17,11 @@ from txstore.boxes import Box
 from txstore.errors import SnapshotExpiredError
 from txstore.fragment import Fragment, Frame
 from txstore.grid import WHOLE, Grid
-from txstore.index import lookup
+from txstore.index import branches, commitlog, lookup
+from txstore.index.branches import Lineage
 from txstore.index.edits import Change, Touched
 from txstore.index.engine import Head, Index, read_head
-from txstore.index.lookup import AttributeRow, Lineage, NodeRow, ShapeRow
+from txstore.index.lookup import AttributeRow, NodeRow, ShapeRow
 from txstore.segment import Kind
 from txstore.tables import PartitionTable
 
@@ -75,7 +76,7 @@ class Timeline:
         with self._lock:
             if version > self._upto:
                 seen = self._lineage.at(version)
-                for newer, data in lookup.touched_since(connection, seen, self._upto):
+                for newer, data in commitlog.touched_since(connection, seen, self._upto):
                     self._note(newer, Touched.decode(data))
                 self._upto = version
             self._maintenance = max(self._maintenance, head.maintenance)
@@ -293,8 +294,8 @@ def require_retained(connection: sa.Connection, head: Head, seen: Lineage) -> No
     """
     if seen.version >= head.horizon:
         return
-    commit = lookup.newest_commit(connection, seen)
-    if not lookup.is_root(connection, head.horizon, commit, seen.branch):
+    commit = commitlog.newest_commit(connection, seen)
+    if not branches.is_root(connection, head.horizon, commit, seen.branch):
         raise SnapshotExpiredError(
             f"version {commit} has expired: versions below {head.horizon} are kept only where a tag or a branch "
             "holds them"

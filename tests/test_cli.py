@@ -247,6 +247,11 @@ def test_a_read_does_not_create_a_store(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
+def test_an_import_of_nothing_leaves_no_store_behind(tmp_path: Path) -> None:
+    refused("import", tmp_path / "nothing.zarr", tmp_path / "store", code=3)
+    assert not (tmp_path / "store").exists()
+
+
 def test_an_expired_version_is_not_found(survey: Path) -> None:
     run("expire", survey, "--keep-last", 1)
     refused("dump", survey, "dem", "--at", 1, code=3)

@@ -19,7 +19,9 @@ ROOMS = {"txstore": ROOT / "txstore", "txstore.index": ROOT / "index", "txstore.
 #: Past 300 lines one looks for the second noun of a module; past this it has been there for a while.
 MOST_LINES = 400
 #: Modules that may be longer, each with its reason.
-LONGER: dict[str, str] = {}
+LONGER: dict[str, str] = {
+    "txstore.store": "the public API of a store, which is mostly docstrings; each method hands over in a line or two",
+}
 
 #: From the ground up; a module imports from its own layer (without cycles) and from those below. The name of a
 #: package stands for everything in it.
@@ -79,7 +81,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "txstore.core",
         "txstore.commits",
         "txstore.nodes",
+        "txstore.layers",
         "txstore.reader",
+        "txstore.writer",
         "txstore.stagedarray",
         "txstore.tree",
         "txstore.attributes",

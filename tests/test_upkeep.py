@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import signal
 import threading
@@ -121,7 +122,7 @@ def test_a_signal_ends_the_wait_and_leaves_the_handlers_as_they_were() -> None:
     for number in before:
         stop = Stop()
         with stop.on_signals():
-            timer = threading.Timer(0.05, lambda number=number: signal.raise_signal(number))
+            timer = threading.Timer(0.05, os.kill, [os.getpid(), number])
             timer.start()
             assert stop.wait(1000)
             timer.join()
@@ -368,7 +369,7 @@ def test_vacuum_keeps_what_was_pinned_just_before_the_horizon_moved(store: Any, 
     pin = store._core.holder.pin(first)  # by one who had looked at the horizon before
     store.vacuum()
     assert sql(tmp_path, "SELECT count(*) FROM fragments") == [(6,)]
-    assert sql(tmp_path, "SELECT conflict_horizon FROM store") == [(first,)] or first == 0
+    assert sql(tmp_path, "SELECT conflict_horizon FROM store") <= [(first,)]
     store._core.holder.unpin(pin)
     store.vacuum()
     assert sql(tmp_path, "SELECT count(*) FROM fragments") < [(6,)]
@@ -395,22 +396,26 @@ def real(store: Any, waiting: Backlog) -> dict[tuple[int, int, bytes], int]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(6))
+#: In chunks of one cell: several partitions.
+CELLS = 20_000
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_what_a_backlog_learns_by_and_by_is_what_a_new_one_finds(store: Any, seed: int) -> None:
     rng = random.Random(seed)
     kept = backlog(store)
     for name in ("a", "g/b"):
         with store.transaction() as tx:
-            tx.create_array(name, shape=(64, 4), dtype="i4", chunks=(2, 2))
+            tx.create_array(name, shape=(CELLS,), dtype="f8", chunks=(1,))
     names, branches, made = {"a", "g/b"}, {"main"}, 0
-    for _ in range(60):
+    for _ in range(45):
         branch = rng.choice(sorted(branches))
         lives = [name for name, _ in store.snapshot(branch=branch).members() if name in names]
         step = rng.choice(["write"] * 12 + ["fill", "compact", "branch", "unbranch", "delete", "move", "retain"])
         if step in ("write", "fill", "delete", "move") and not lives:
             continue
         if step == "write":
-            start = rng.randrange(60)
+            start = rng.choice([0, 5000, CELLS // 2, CELLS - 50]) + rng.randrange(50)
             put(store, rng.choice(lives), np.s_[start : start + rng.randint(1, 40)], rng.random(), branch=branch)
         elif step == "fill":
             put(store, rng.choice(lives), ..., made, branch=branch)

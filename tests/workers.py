@@ -377,6 +377,15 @@ def maintains_until_killed(root: str, keep: int) -> None:
         say("vacuumed")
 
 
+def keeps(root: str, **policy: Any) -> None:
+    """A daemon, whose log comes out as what this worker says."""
+    from txstore.compaction.daemon import Daemon, Policy
+
+    store = txstore.open(root, mode="r+")
+    Daemon(store, Policy(**policy), log_format="json", stream=os.fdopen(1, "w", closefd=False)).run()
+    store.close()
+
+
 def zygote() -> None:
     """Forks a worker for each line of JSON, ``{"role", "ack", ...}``, which talks into the named pipe ``ack``.
 
@@ -406,6 +415,7 @@ ROLES: dict[str, Callable[..., Any]] = {
     "commits_from": commits_from,
     "commits_on_word": commits_on_word,
     "increments": increments,
+    "keeps": keeps,
     "long_transactions": long_transactions,
     "maintains": maintains,
     "maintains_until_killed": maintains_until_killed,

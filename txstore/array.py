@@ -152,6 +152,8 @@ class Array:
         view = self._tree.view(self._row, self._path)
         if out is None:
             return selection.result(view.read(selection))
+        if not isinstance(out, np.ndarray):
+            raise InvalidInputError(f"out= of array {self._path!r} must be an ndarray, not {type(out).__name__}")
         if out.shape != selection.result_shape or out.dtype != view.meta.dtype or not out.flags.writeable:
             raise InvalidInputError(
                 f"out= of array {self._path!r} must be writable, of shape {selection.result_shape} and dtype "

@@ -14,8 +14,8 @@ import msgpack
 
 from txstore.boxes import Box
 from txstore.errors import CorruptionError, InvalidInputError
+from txstore.index.commitlog import CommitRow
 from txstore.index.edits import Touched
-from txstore.index.lookup import CommitRow
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from txstore.commits import to_us
 from txstore.errors import InvalidInputError, NotFoundError, ReadOnlyError, StoreClosedError
 from txstore.holder import Holder
+from txstore.index import branches, commitlog, segments
 from txstore.index import engine as clock
-from txstore.index import lookup, segments
+from txstore.index.commitlog import CommitRow
 from txstore.index.edits import MAIN, Touched
 from txstore.index.engine import Head, Index, read_head
-from txstore.index.lookup import CommitRow
 from txstore.index.timeline import Timeline, require_retained
 from txstore.source import TileSource
 from txstore.storage import LocalStorage
@@ -203,15 +203,15 @@ class Core:
                 if moment > max(clock.now_us(), head.head_at):
                     raise InvalidInputError(f"as_of={as_of} lies in the future")
                 settled = moment <= head.head_at
-                upto = lookup.version_at(connection, moment)
+                upto = commitlog.version_at(connection, moment)
             branch_id, asked = _resolve(connection, head, branch, version, tag, upto)
-            seen = lookup.lineage(connection, branch_id, asked)
-            commit = lookup.newest_commit(connection, seen)
+            seen = branches.lineage(connection, branch_id, asked)
+            commit = commitlog.newest_commit(connection, seen)
             if asked < head.horizon:
                 asked = _last_same(connection, head, branch_id, asked)
                 seen = seen.at(asked)
                 require_retained(connection, head, seen)
-            row = lookup.commit_row(connection, commit) if commit else None
+            row = commitlog.commit_row(connection, commit) if commit else None
             name = _branch_name(connection, branch_id)
             timeline = self._timeline(connection, head, branch_id)
         committed_at = row.committed_at if row is not None else 0
@@ -232,7 +232,7 @@ class Core:
         with self._lock:
             timeline = self._timelines.get(branch_id)
             if timeline is None:
-                timeline = Timeline(self.index, lookup.lineage(connection, branch_id, head.head), head)
+                timeline = Timeline(self.index, branches.lineage(connection, branch_id, head.head), head)
                 if len(self._timelines) >= _MAX_TIMELINES:
                     self._timelines.pop(next(iter(self._timelines)))
                 self._timelines[branch_id] = timeline
@@ -280,18 +280,18 @@ def _resolve(
 ) -> tuple[int, int]:
     """(branch id, version) of a reference."""
     if tag is not None:
-        found = lookup.reference(connection, "tag", tag, upto)
+        found = branches.reference(connection, "tag", tag, upto)
         if found is None:
             raise NotFoundError(f"there is no tag {tag!r} at version {upto}")
         return found[1] or MAIN, found[0]
     if version is not None and version > head.head:
         raise NotFoundError(f"there is no version {version}; the newest is {head.head}")
     if version is not None and branch is None:
-        row = lookup.commit_row(connection, version) if version else None
+        row = commitlog.commit_row(connection, version) if version else None
         return (MAIN if row is None or row.branch is None else row.branch), version
     if branch is None or branch == "main":
         return MAIN, upto if version is None else version
-    found = lookup.reference(connection, "branch", branch, upto)
+    found = branches.reference(connection, "branch", branch, upto)
     if found is None:
         raise NotFoundError(f"there is no branch {branch!r} at version {upto}")
     return found[0], upto if version is None else version
@@ -299,9 +299,9 @@ def _resolve(
 
 def _last_same(connection: sa.Connection, head: Head, branch_id: int, version: int) -> int:
     """The newest version at which a branch still has the state of `version`."""
-    following = lookup.next_commit(connection, branch_id, version)
+    following = commitlog.next_commit(connection, branch_id, version)
     last = head.head if following is None else following - 1
-    row = lookup.branch(connection, branch_id) if branch_id != MAIN else None
+    row = branches.branch(connection, branch_id) if branch_id != MAIN else None
     if row is not None and row.deleted is not None:
         last = min(last, row.deleted - 1)
     return max(last, version)
@@ -310,7 +310,7 @@ def _last_same(connection: sa.Connection, head: Head, branch_id: int, version: i
 def _branch_name(connection: sa.Connection, branch_id: int) -> str:
     if branch_id == MAIN:
         return "main"
-    row = lookup.branch(connection, branch_id)
+    row = branches.branch(connection, branch_id)
     assert row is not None
     return row.name
 

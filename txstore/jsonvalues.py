@@ -42,7 +42,7 @@ def normalize_attribute(key: str, value: Any) -> Any:
     """
     if not isinstance(key, str):
         raise InvalidInputError(f"the name of an attribute is a string, not {type(key).__name__}: {key!r}")
-    return _json(value, key, 0)
+    return _json(value, _text(key, ascii(key)), 0)
 
 
 def _json(value: Any, where: str, depth: int) -> Any:
@@ -53,7 +53,7 @@ def _json(value: Any, where: str, depth: int) -> Any:
             raise _refusal(where, f"JSON has no {value.dtype}")
         value = value.tolist()
     if isinstance(value, str):
-        return str.__str__(value)
+        return _text(value, where)
     if isinstance(value, int):
         return value if isinstance(value, bool) else int.__int__(value)
     if isinstance(value, float):
@@ -69,9 +69,17 @@ def _json(value: Any, where: str, depth: int) -> Any:
         for name, item in value.items():
             if not isinstance(name, str):
                 raise _refusal(where, f"keys are strings in JSON, not {type(name).__name__}: {name!r}")
-            out[str.__str__(name)] = _json(item, f"{where}.{name}", depth + 1)
+            out[_text(name, where)] = _json(item, f"{where}.{name}", depth + 1)
         return out
     raise _refusal(where, f"JSON has no {type(value).__name__}")
+
+
+def _text(value: str, where: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _refusal(where, "it holds half of a surrogate pair, which UTF-8 can't") from None
+    return str.__str__(value)
 
 
 def _refusal(where: str, why: str) -> InvalidInputError:

@@ -9,7 +9,7 @@ from txstore.commits import Commit, to_datetime
 from txstore.core import Address, Core, State
 from txstore.errors import NotFoundError, ReadOnlyError
 from txstore.group import Group
-from txstore.index import lookup
+from txstore.index import branches, commitlog
 from txstore.index.edits import ROOT
 from txstore.index.lookup import NodeRow
 from txstore.index.timeline import Timeline
@@ -19,6 +19,10 @@ from txstore.tree import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+#: Who lists more members than this will look at them: their shapes and attributes are fetched together.
+_MANY = 16
 
 
 class Snapshot(Group):
@@ -37,6 +41,7 @@ class Snapshot(Group):
         self._timeline = timeline
         self._views: dict[int, ArrayView] = {}
         self._below: dict[int, list[NodeRow]] | None = None
+        self._listed: int | None = None
 
     @property
     def version(self) -> int:
@@ -68,9 +73,16 @@ class Snapshot(Group):
     def children(self, parent: int) -> list[NodeRow]:
         """See Tree."""
         self._core.check_open()
+        # Who lists a second group is walking the hierarchy: all of it in one query is cheaper than each part.
+        if self._below is None and self._listed not in (None, parent):
+            self.all_nodes()
         if self._below is not None:
             return self._below.get(parent, [])
-        return self._timeline.children(parent, self._state.version)
+        self._listed = parent
+        rows = self._timeline.children(parent, self._state.version)
+        if len(rows) > _MANY:
+            self._timeline.load_all(self._state.version)
+        return rows
 
     def all_nodes(self) -> dict[int, list[NodeRow]]:
         """See Tree."""
@@ -128,8 +140,8 @@ def history(core: Core, view: ArrayView, selection: Selection | None) -> list[Co
     versions = view.writers(selection)
     seen = view.timeline.at(view.version)
     with core.index.read() as connection:
-        rows = lookup.commits_by_version(connection, versions)
-        names = {row.id: row.name for row in lookup.all_branches(connection)} | {ROOT: "main"}
+        rows = commitlog.commits_by_version(connection, versions)
+        names = {row.id: row.name for row in branches.all_branches(connection)} | {ROOT: "main"}
     return [
         Commit.from_row(rows[version], names.get(rows[version].branch or 0, "main"))
         for version in sorted(rows, reverse=True)

@@ -25,7 +25,7 @@ from txstore.errors import (
     InvalidInputError,
     StoreNotFoundError,
 )
-from txstore.index import lookup
+from txstore.index import branches, commitlog, lookup
 from txstore.index.commit import commit, resolve
 from txstore.index.dialects import SQLiteDialect
 from txstore.index.edits import MAIN, Edit, RefEdit
@@ -111,7 +111,8 @@ def open(
     if storage_options:
         raise InvalidInputError("storage_options are for roots that are not local directories")
     if index is not None:
-        raise InvalidInputError(f"index={index!r}: only the embedded index is available, leave index out")
+        # The URL may hold a password, so it is not repeated.
+        raise InvalidInputError("index=: only the embedded index is available, leave it out")
     return Store(_open_core(address, create=True))
 
 
@@ -292,18 +293,20 @@ class Store:
         NotFoundError
             If there is no such branch.
         """
+        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
+            raise InvalidInputError(f"limit={limit!r} must be an integer from 0 on")
         state, timeline = self._core.state(branch=branch)
         return self._log(timeline.at(state.version), path, limit)
 
-    def _log(self, seen: lookup.Lineage, path: str | None, limit: int | None) -> Iterator[Commit]:
+    def _log(self, seen: branches.Lineage, path: str | None, limit: int | None) -> Iterator[Commit]:
         wanted = None if path is None else path.strip("/")
         before: int | None = None
         left = -1 if limit is None else limit
         while left:
             self._core.check_open()
             with self._core.index.read() as connection:
-                rows = lookup.commits(connection, seen, before=before, limit=_LOG_PAGE)
-                names = {row.id: row.name for row in lookup.all_branches(connection)} | {MAIN: "main"}
+                rows = commitlog.commits(connection, seen, before=before, limit=_LOG_PAGE)
+                names = {row.id: row.name for row in branches.all_branches(connection)} | {MAIN: "main"}
             for row in rows:
                 found = Commit.from_row(row, names.get(row.branch or MAIN, "main"))
                 if wanted and not any(f"{one}/".startswith(f"{wanted}/") for one in found.paths):
@@ -480,7 +483,7 @@ class Store:
         if row is None:
             return None
         with self._core.index.read() as connection:
-            found = lookup.branch(connection, row.branch) if row.branch else None
+            found = branches.branch(connection, row.branch) if row.branch else None
         return Commit.from_row(row, found.name if found else "main")
 
     # --- tags and branches ----------------------------------------------------------------------
@@ -554,15 +557,15 @@ class Store:
         self._core.check_open()
         with self._core.index.read() as connection:
             head = read_head(connection).head
-            found = {"main": lookup.newest_commit(connection, lookup.lineage(connection, MAIN, head))}
-            for name, (branch_id, _) in lookup.references(connection, "branch", head).items():
-                found[name] = lookup.newest_commit(connection, lookup.lineage(connection, branch_id, head))
+            found = {"main": commitlog.newest_commit(connection, branches.lineage(connection, MAIN, head))}
+            for name, (branch_id, _) in branches.references(connection, "branch", head).items():
+                found[name] = commitlog.newest_commit(connection, branches.lineage(connection, branch_id, head))
         return found
 
     def _references(self, kind: str) -> dict[str, tuple[int, int | None]]:
         self._core.check_open()
         with self._core.index.read() as connection:
-            return lookup.references(connection, kind, read_head(connection).head)
+            return branches.references(connection, kind, read_head(connection).head)
 
     def _refer(self, edit: RefEdit) -> None:
         commit(self._core.index, Edit(uuid.uuid4().bytes, refs=(edit,)))

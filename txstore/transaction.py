@@ -19,6 +19,7 @@ from txstore.errors import (
     TransactionClosedError,
     TxStoreError,
 )
+from txstore.fragment import Fragment
 from txstore.group import Group
 from txstore.index.commit import Committed, commit
 from txstore.index.edits import AttributeEdit, Edit, ReadCells, Reads, SegmentEdit

@@ -160,7 +160,9 @@ class StagingWriter:
         kind, overwrite = options.pop("kind"), options.pop("overwrite")
         attributes = options.pop("attributes") or {}
         implicit = options.pop("implicit", False)
-        normal = {key: normalize_attribute(key, value) for key, value in dict(attributes).items()}
+        if not hasattr(attributes, "items"):
+            raise InvalidInputError(f"attributes of {path!r} must be a mapping, not {type(attributes).__name__}")
+        normal = {key: normalize_attribute(key, value) for key, value in attributes.items()}
         data = options.pop("data", None)
         made = new_array(path, data=data, **options) if kind == "array" else None
         with tx._lock:

@@ -91,9 +91,9 @@ def break_find_and_undo(store: txstore.Store, model: Model) -> Fault:
         (slice(251, 262), slice(90, 170)),
     ]
     with store.transaction(message="strips of the northern block", author="contractor") as tx:
-        for box in deliveries:
-            tx["dem"][box] = model.terrain[box] * np.float32(FEET_PER_METRE)
-            tx["count"].accumulate(box, 1)
+        for place in deliveries:
+            tx["dem"][place] = model.terrain[place] * np.float32(FEET_PER_METRE)
+            tx["count"].accumulate(place, 1)
     with store.transaction(message="quarry surveyed again", author="aircraft 3") as tx:
         tx["dem"][300:330, 300:371] = model.terrain[300:330, 300:371] - np.float32(12)
     model.dem[300:330, 300:371] = model.terrain[300:330, 300:371] - np.float32(12)
@@ -113,14 +113,14 @@ def break_find_and_undo(store: txstore.Store, model: Model) -> Fault:
     for box in boxes:
         written[box.slices()] = True
     expected = np.zeros(now.shape, bool)
-    for delivery in deliveries:
-        expected[delivery] = True
+    for place in deliveries:
+        expected[place] = True
     model.check("the boxes of the diff", written, expected)
 
     with store.transaction(message=f"undo version {suspect.version}", author="office") as tx:
         tx["dem"][written] = before["dem"][written]
-        for delivery in deliveries:
-            tx["count"].accumulate(delivery, -1)
+        for place in deliveries:
+            tx["count"].accumulate(place, -1)
     check_head(store, model, "after the undoing")
     return Fault(suspect.version, suspect.author, suspect.message, now, boxes)
 

@@ -114,8 +114,8 @@ def _lines(found: Diff) -> Iterator[tuple[str, str]]:
         yield f"+ {path}", "green"
     for path in found.removed:
         yield f"- {path}", "red"
-    for before, after in found.moved:
-        yield f"> {before} -> {after}", "cyan"
+    for source, target in found.moved:
+        yield f"> {source} -> {target}", "cyan"
     for path, (before, after) in found.resized.items():
         yield f"~ {path} shape {before} -> {after}", "yellow"
     for path, keys in found.attrs.items():

@@ -117,12 +117,8 @@ def plot(
             output.say(f"wrote {png}")
         else:
             _draw(drawn, cmap, low, high)
-            every = (
-                ""
-                if max(drawn.step) == 1 or not drawn.values.size
-                else f", every {drawn.step[0]} x {drawn.step[1]} cells"
-            )
             span = f"{low:g} to {high:g}" if drawn.finite else "no values" if drawn.values.size else "no cells"
+            every = f", every {drawn.step[0]} x {drawn.step[1]} cells" if drawn.finite and max(drawn.step) > 1 else ""
             output.say(f"{title}: {span}{every}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from txstore.cli import refs
 from txstore.cli.options import TRANSFER, AtOpt, BranchOpt, IndexOpt, JsonOpt, StoreArg, ThreadsOpt, example
+from txstore.errors import NotFoundError
 
 
 class Layout(StrEnum):
@@ -60,6 +62,9 @@ def import_(
     """Import a Zarr hierarchy, all of it in one commit."""
     from txstore.cli import access, output
 
+    # Before the store is opened: a mistyped SRC must not leave an empty store behind.
+    if "://" not in src and not os.path.exists(src):
+        raise NotFoundError(f"there is nothing at {src}")
     with access.opened(dst, "a", index) as store, output.progress("importing", quiet=as_json) as progress:
         report = store.import_zarr(src, path=access.node_path(path), branch=branch, message=message, progress=progress)
     _finish(report, as_json)
