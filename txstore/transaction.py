@@ -226,7 +226,7 @@ class Transaction(Group):
         if self._reads is None or row.id < 0 or selection.bounds is None:
             return
         staged = self._arrays.get(row.id)
-        base = self._view_of(row, path).shape if staged is None else staged.base_shape
+        base = self.view(row, path).shape if staged is None else staged.base_shape
         if any(low >= end for low, end in zip(selection.bounds.lo, base, strict=True)):
             return  # past the base's end lies only what this transaction has put there
         mask = None
@@ -247,10 +247,7 @@ class Transaction(Group):
 
     def history(self, row: NodeRow, selection: Selection | None) -> list[Commit]:
         """See Tree."""
-        return history(self._core, self._view_of(row, row.name), selection)
-
-    def _view_of(self, row: NodeRow, path: str) -> ArrayView:
-        return self.view(row, path)
+        return history(self._core, self.view(row, row.name), selection)
 
     def _staged(self, row: NodeRow, path: str) -> StagedArray:
         staged = self._arrays.get(row.id)
