@@ -197,7 +197,7 @@ def test_what_fails_in_one_partition_does_not_stop_the_others(store: Any, tmp_pa
         put(store, name, np.s_[:, 10:20], 0)
     put(store, "broken", 0, 0)  # so that it comes first
     content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[100] ^= 1  # in the first tile, which must be merged
     file.write_bytes(content)
     kept = Kept(store, interval_s=0.01, backoff_s=3600)
     with kept.running():
@@ -503,7 +503,6 @@ def test_killed_anywhere_it_leaves_a_correct_store(tmp_path: Path, zygote: Zygot
         with txstore.open(root, mode="r+") as reopened:
             report = Kept(reopened, **policy).once()
             assert (report.backlog, report.errors, report.lost) == (0, 0, 0)
-        assert sql(tmp_path, "SELECT count(*) FROM leases WHERE name LIKE 'compact/%'") == [(0,)] or True
         clean_up(store, root)
         model.check(store.snapshot())
         assert store.verify().ok

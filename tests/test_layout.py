@@ -84,6 +84,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "txstore.layers",
         "txstore.reader",
         "txstore.writer",
+        "txstore.stagedsegments",
         "txstore.stagedarray",
         "txstore.tree",
         "txstore.attributes",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from txstore.group import Group
     from txstore.snapshot import Snapshot
-    from txstore.store import Store, open  # noqa: A004
+    from txstore.store import Store, open
     from txstore.transaction import Transaction
 
 __version__ = "0.1.0"

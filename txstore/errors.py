@@ -28,7 +28,8 @@ class Conflict:
     Attributes
     ----------
     kind : str
-        ``"cells"``, ``"shape"``, ``"append"``, ``"attribute"``, ``"structure"``, ``"read"`` or ``"horizon"``.
+        ``"cells"``, ``"shape"``, ``"append"``, ``"attribute"``, ``"structure"``, ``"read"`` or ``"horizon"``; for
+        maintenance ``"lease"`` (it has lapsed) and ``"base"`` (what it was to stand on has been vacuumed).
     path : str
         The array or group concerned.
     box : Box or None

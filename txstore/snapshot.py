@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-#: Who lists more members than this will look at them: their shapes and attributes are fetched together.
+#: Who lists more arrays than this will look at them: their shapes and attributes are fetched together.
 _MANY = 16
 
 
@@ -80,7 +80,7 @@ class Snapshot(Group):
             return self._below.get(parent, [])
         self._listed = parent
         rows = self._timeline.children(parent, self._state.version)
-        if len(rows) > _MANY:
+        if sum(row.kind == "array" for row in rows) > _MANY:
             self._timeline.load_all(self._state.version)
         return rows
 

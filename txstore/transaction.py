@@ -22,15 +22,16 @@ from txstore.errors import (
 from txstore.fragment import Fragment
 from txstore.group import Group
 from txstore.index.commit import Committed, commit
-from txstore.index.edits import AttributeEdit, Edit, ReadCells, Reads, SegmentEdit
+from txstore.index.edits import AttributeEdit, Edit, ReadCells, Reads
 from txstore.index.lookup import NodeRow
 from txstore.index.timeline import Timeline
 from txstore.nodes import StagedNodes
 from txstore.pieces import Selection
 from txstore.reader import ArrayView
-from txstore.segment import Place, SegmentWriter
+from txstore.segment import Place
 from txstore.snapshot import history
 from txstore.stagedarray import StagedArray
+from txstore.stagedsegments import StagedSegments
 from txstore.tree import Writer
 from txstore.writer import StagingWriter
 
@@ -79,10 +80,8 @@ class Transaction(Group):
         self._nodes = StagedNodes(timeline, state.version)
         self._arrays: dict[int, StagedArray] = {}
         self._attributes: dict[tuple[int, str], tuple[str, str | None]] = {}
-        self._segments: dict[bytes, SegmentWriter] = {}
-        self._writer_now: SegmentWriter | None = None
-        self._written = 0
-        self._source = core.source.with_staged(self._staged_bytes)
+        self._segments = StagedSegments(core)
+        self._source = core.source.with_staged(self._segments.read)
         core.open_transactions.add(self)
 
     # --- state ----------------------------------------------------------------------------------
@@ -229,15 +228,13 @@ class Transaction(Group):
         base = self.view(row, path).shape if staged is None else staged.base_shape
         if any(low >= end for low, end in zip(selection.bounds.lo, base, strict=True)):
             return  # past the base's end lies only what this transaction has put there
-        mask = None
+        regions = [ReadCells(selection.bounds)]
         if selection.box is None:
-            piece = selection.pieces(selection.bounds)
-            if piece is not None:
-                cells = np.zeros(selection.bounds.shape, bool)
-                cells[piece.box.slices(selection.bounds.lo)] = piece.mask()
-                mask = np.packbits(cells).tobytes()
+            grid = self.view(row, path).grid
+            pieces = [selection.pieces(grid.chunk_box(chunk)) for chunk, _ in selection.chunks(grid)]
+            regions = [ReadCells(piece.box, np.packbits(piece.mask()).tobytes()) for piece in pieces if piece]
         with self._lock:
-            self._reads.cells.setdefault(row.id, []).append(ReadCells(selection.bounds, mask))
+            self._reads.cells.setdefault(row.id, []).extend(regions)
             self._reads.paths[row.id] = path
 
     def writer(self, what: str) -> Writer:
@@ -256,33 +253,18 @@ class Transaction(Group):
             staged = self._arrays[row.id] = StagedArray(row.id, path, view.grid, view.shape)
         return staged
 
-    # --- segments -------------------------------------------------------------------------------
+    # --- staging --------------------------------------------------------------------------------
 
     def put(self, chunks: Sequence[Any]) -> list[Place]:
         """Append encoded tiles to the transaction's segment; see ``staging.Sink``."""
-        places = []
-        with self._lock:
-            self._check_open()
-            writer = self._writer_now
-            if writer is None:
-                writer = SegmentWriter(self._core.storage, self._core.inline_bytes, announce=self._core.announce)
-                self._writer_now = self._segments[writer.segment] = writer
-        for data in chunks:
-            offset, length, crc = writer.append(data)
-            places.append(Place(writer.segment, offset, length, crc, False))
-        with self._lock:
-            self._written += sum(place.length for place in places)
-        return places
+        self._check_open()
+        return self._segments.put(chunks)
 
     def adopt(self, row: NodeRow, path: str, fragment: Fragment) -> None:
         """Stage a fragment whose tiles :meth:`put` has taken: for importers, which have whole encoded chunks."""
         with self._lock:
             self._check_open()
             self._staged(row, path).add([fragment])
-
-    def _staged_bytes(self, place: Place) -> bytes | None:
-        writer = self._segments.get(place.segment)
-        return None if writer is None else writer.read(place.offset, place.length)
 
     # --- commit and abort -----------------------------------------------------------------------
 
@@ -324,7 +306,10 @@ class Transaction(Group):
         arrays = [staged for staged in self._arrays.values() if staged.changed]
         if not (arrays or self._nodes.edits or self._attributes or self._allow_empty):
             return None
-        blob, segments = self._finish_segments()
+        blob, segments = self._segments.finish()
+        if blob is not None:
+            for staged in arrays:
+                staged.settle(blob[0])
         done = commit(
             self._core.index,
             Edit(
@@ -343,25 +328,11 @@ class Transaction(Group):
                 reads=self._reads,
                 blob=blob,
                 segments=segments,
-                bytes_written=self._written,
+                bytes_written=self._segments.n_bytes,
             ),
             self._source.fetch,
         )
         return self._landed(done, arrays)
-
-    def _finish_segments(self) -> tuple[tuple[bytes, bytes] | None, tuple[SegmentEdit, ...]]:
-        blob = None
-        segments = []
-        for writer in self._segments.values():
-            result = writer.finish()
-            if isinstance(result, bytes):
-                if result:
-                    blob = writer.segment, result
-                    for staged in self._arrays.values():
-                        staged.settle(writer.segment)
-            else:
-                segments.append(SegmentEdit(writer.segment, result))
-        return blob, tuple(segments)
 
     def _landed(self, done: Committed, arrays: list[StagedArray]) -> Commit:
         assert done.row is not None
@@ -381,18 +352,8 @@ class Transaction(Group):
         with self._lock:
             if self._status != "open":
                 return
-            files = []
-            for writer in self._segments.values():
-                if not writer.inline:
-                    files.append(writer.segment)
-                try:
-                    writer.abort()
-                except TxStoreError:
-                    files.pop()  # the file is still there: vacuum finds it by its intent
             try:
-                self._core.withdraw(files)
-            except TxStoreError:
-                pass  # likewise
+                self._segments.abort()
             finally:
                 self._finish("aborted")
 
@@ -404,8 +365,6 @@ class Transaction(Group):
                 self._core.holder.unpin(self._pin)
             self._pin = None
         self._arrays.clear()
-        self._segments.clear()
-        self._writer_now = None
         self._core.open_transactions.discard(self)
 
 
