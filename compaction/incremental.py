@@ -110,7 +110,7 @@ class Since:
             self._linear = self._parted == old.version
             self._touched: dict[int, Change] = {}
             for side in self._sides:
-                for _, data in commitlog.touched_since(connection, side, self._parted):
+                for _, data, _ in commitlog.touched_since(connection, side, self._parted):
                     for node, change in Touched.decode(data).nodes.items():
                         self._touched[node] = self._touched.get(node, Change(0)) | change
         self.arrays = {one.node: one for one in old.arrays}

@@ -148,11 +148,14 @@ class Upkeep:
             If the index fails.
         """
         self._core.check_open()
+        self._require_file()
+        with self._core.index.read() as connection:
+            read_head(connection)
+
+    def _require_file(self) -> None:
         # The index stays open, so that while this process lives no other file gets its number.
         if self._index_file() != self._identity:
             raise StoreNotFoundError(f"the store {self._core.address.root} has been deleted or replaced")
-        with self._core.index.read() as connection:
-            read_head(connection)
 
     def _index_file(self) -> tuple[int, int]:
         try:
@@ -232,6 +235,7 @@ class Upkeep:
     def _pace(self, held: Tenure) -> Callable[[int], None]:
         def pace(count_bytes: int) -> None:
             held.check()
+            self._require_file()
             self._throttle(count_bytes)
 
         return pace

@@ -87,13 +87,12 @@ def version_at(connection: sa.Connection, time_us: int) -> int:
     return int(version or 0)
 
 
-def touched_since(connection: sa.Connection, seen: Lineage, after: int) -> list[tuple[int, bytes]]:
-    """(version, summary) of what came on a lineage after a version, oldest first."""
+def touched_since(connection: sa.Connection, seen: Lineage, after: int) -> list[tuple[int, bytes, int]]:
+    """(version, summary, committed_at) of what came on a lineage after a version, oldest first."""
     table = schema.commits
-    rows = connection.execute(
-        sa.select(table.c.version, table.c.touched).where(seen.condition(table, after)).order_by(table.c.version)
-    )
-    return [(row[0], row[1]) for row in rows]
+    columns = sa.select(table.c.version, table.c.touched, table.c.committed_at)
+    rows = connection.execute(columns.where(seen.condition(table, after)).order_by(table.c.version))
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 def next_commit(connection: sa.Connection, branch_id: int, version: int) -> int | None:

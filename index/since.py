@@ -50,7 +50,7 @@ class Since:
 def load_since(connection: sa.Connection, seen: Lineage, after: int) -> Since:
     """Read the summaries of the commits after a version."""
     rows = commitlog.touched_since(connection, seen, after)
-    return Since(seen, after, [(version, Touched.decode(data)) for version, data in rows])
+    return Since(seen, after, [(version, Touched.decode(data)) for version, data, _ in rows])
 
 
 def decoded(row: lookup.FragmentRow, ndim: int) -> Fragment:

@@ -54,6 +54,7 @@ class Timeline:
         self._upto = lineage.version
         self._maintenance = head.maintenance
         self._structure = 0
+        self._newest: tuple[int, int] | None = None
         self._changed: dict[tuple[int, Change], int] = {}
         self._children: dict[tuple[int, str], tuple[int, NodeRow | None]] = {}
         self._shapes: dict[int, tuple[int, list[ShapeRow]]] = {}
@@ -67,6 +68,11 @@ class Timeline:
         """The branch's id."""
         return self._lineage.branch
 
+    @property
+    def upto(self) -> int:
+        """The newest version that this process has learned of."""
+        return self._upto
+
     def at(self, version: int) -> Lineage:
         """What a reader of that version sees."""
         return self._lineage.at(version)
@@ -76,16 +82,23 @@ class Timeline:
         with self._lock:
             if version > self._upto:
                 seen = self._lineage.at(version)
-                for newer, data in commitlog.touched_since(connection, seen, self._upto):
+                for newer, data, committed_at in commitlog.touched_since(connection, seen, self._upto):
                     self._note(newer, Touched.decode(data))
+                    self._newest = newer, committed_at
                 self._upto = version
             self._maintenance = max(self._maintenance, head.maintenance)
 
-    def landed(self, before: int, version: int, touched: Touched) -> None:
+    def newest_after(self, version: int) -> tuple[int, int] | None:
+        """(version, committed_at) of the newest commit seen to come after a version; None: there is none."""
+        with self._lock:
+            return self._newest if self._newest is not None and self._newest[0] > version else None
+
+    def landed(self, before: int, version: int, committed_at: int, touched: Touched) -> None:
         """Learn of a commit of this process that followed directly on `before`, without asking the index."""
         with self._lock:
             if self._upto >= before and self._upto < version:
                 self._note(version, touched)
+                self._newest = version, committed_at
                 self._upto = version
 
     def _note(self, version: int, touched: Touched) -> None:

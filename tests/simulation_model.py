@@ -389,7 +389,7 @@ def _predict_reads(tx: Transaction, name: str, theirs: Change) -> Verdict:
     return Verdict.NO
 
 
-def predict(tx: Transaction, since: list[dict[str, Change]]) -> Verdict:
+def predict(tx: Transaction, since: list[dict[str, Change]], head: State) -> Verdict:
     """Whether committing ``tx`` has to conflict with the commits ``since`` its base.
 
     A transaction that has changed nothing commits nothing and never conflicts, but that a serializable one which
@@ -406,7 +406,9 @@ def predict(tx: Transaction, since: list[dict[str, Change]]) -> Verdict:
             mine = tx.changes.get(name)
             if mine is not None and mine.touched:
                 if mine.structure or theirs.structure:
-                    verdicts.append(Verdict.MUST)
+                    # A name that came and went again is as free as it was.
+                    came_and_went = name not in tx.origin and name not in head
+                    verdicts.append(Verdict.MAY if came_and_went else Verdict.MUST)
                 else:
                     verdicts.append(_predict_array(tx, name, mine, theirs))
             if tx.isolation == "serializable" and name in tx.read_nodes:

@@ -30,6 +30,7 @@ import txstore
 from txstore.compaction import upkeep
 from txstore.compaction.daemon import Daemon, DaemonReport, Policy
 from txstore.errors import InvalidInputError, ReadOnlyError, StorageError, StoreClosedError, StoreNotFoundError
+from txstore.index import engine
 from txstore.locks import FileLock
 
 
@@ -238,9 +239,8 @@ def test_an_index_that_fails_is_tried_again(store: Any, monkeypatch: pytest.Monk
         if fails:
             fails -= 1
             raise StorageError("the disk is away")
-        return original(connection)
+        return engine.read_head(connection)
 
-    original = upkeep.read_head
     monkeypatch.setattr(upkeep, "read_head", read_head)
     kept = Kept(store)
     with pytest.raises(StorageError):
@@ -323,9 +323,9 @@ def scrape(port: int) -> dict[str, float]:
 
 
 def test_metrics_are_served_while_it_runs(store: Any) -> None:
-    create(store, "a", np.zeros(100), chunks=(8,))
+    create(store, "a", noise(100), chunks=(8,))
     for number in range(5):
-        put(store, "a", np.s_[number : number + 9], number)
+        put(store, "a", np.s_[number : number + 9], noise(9, seed=number))
     kept = Kept(store, interval_s=0.01, vacuum_interval_s=0, keep_last=1, metrics_port=0)
     before = time.time()
     with kept.running():
@@ -501,8 +501,8 @@ def test_killed_anywhere_it_leaves_a_correct_store(tmp_path: Path, zygote: Zygot
                 assert report.ok, report.problems
         # The next one waits for none of the leases of the dead.
         with txstore.open(root, mode="r+") as reopened:
-            report = Kept(reopened, **policy).once()
-            assert (report.backlog, report.errors, report.lost) == (0, 0, 0)
+            done = Kept(reopened, **policy).once()
+            assert (done.backlog, done.errors, done.lost) == (0, 0, 0)
         clean_up(store, root)
         model.check(store.snapshot())
         assert store.verify().ok

@@ -16,6 +16,7 @@ import txstore
 from txstore.compaction import rewrite
 from txstore.compaction.rewrite import CompactionReport, compact_partition, pinned, tasks_of
 from txstore.errors import CorruptionError, StorageError
+from txstore.index.commit import commit
 from txstore.shardindex import shard_index_size, unpack_shard_index
 from txstore.snapshot import Snapshot
 
@@ -58,7 +59,9 @@ def test_an_abort_anywhere_leaves_no_file_and_no_row(store: Any, tmp_path: Path,
     same(store["a"][...], data)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt("just now"), StorageError("the reply was lost")], ids=["INT", "IO"])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt("just now"), StorageError("the reply was lost")], ids=["INT", "IO"]
+)
 @pytest.mark.parametrize("landed", [True, False])
 def test_a_commit_that_ends_in_an_exception_may_have_landed(
     store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, landed: bool
@@ -68,14 +71,13 @@ def test_a_commit_that_ends_in_an_exception_may_have_landed(
     put(store, "a", np.s_[3:50, 2:30], 7)
     data[3:50, 2:30] = 7
     before = segment_files(tmp_path)
-    publish = rewrite.commit
 
-    def commit(*arguments: Any) -> Any:
+    def publish(*arguments: Any) -> Any:
         if landed:
-            publish(*arguments)
+            commit(*arguments)
         raise error
 
-    monkeypatch.setattr(rewrite, "commit", commit)
+    monkeypatch.setattr(rewrite, "commit", publish)
     with pytest.raises(type(error)):
         compact_one(store)
     assert sql(tmp_path, "SELECT count(*) FROM bases") == [(1 if landed else 0,)]

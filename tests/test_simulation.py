@@ -234,9 +234,7 @@ class Simulation(RuleBasedStateMachine):
     # ---- the first commit
 
     @initialize(first=specs(), second=specs(), partition=st.sampled_from((2, 7, PARTITION_CHUNKS)))
-    def create(
-        self, first: tuple[Spec, tuple[int, ...]], second: tuple[Spec, tuple[int, ...]], partition: int
-    ) -> None:
+    def create(self, first: tuple[Spec, tuple[int, ...]], second: tuple[Spec, tuple[int, ...]], partition: int) -> None:
         self.small_partitions = patch.object(chunking, "PARTITION_CHUNKS", partition)
         self.small_partitions.start()
         state: State = {}
@@ -337,16 +335,17 @@ class Simulation(RuleBasedStateMachine):
         real, model = self.slots.pop(slot)
         head = self.heads[model.branch]
         since = [v for v in self.ancestry[head] if v > model.base]
-        verdict = predict(model, [self.changes[v] for v in since])
+        verdict = predict(model, [self.changes[v] for v in since], self.states[head])
+        note(f"tx{slot}: {verdict}, commit {sorted(model.changes)}")
         try:
             commit = real.commit()
         except ConflictError as error:
             assert verdict is not Verdict.NO, f"refused without an overlap: {error}"
             assert error.conflicts
-            note(f"tx{slot}: {verdict}, {error}")
+            note(f"  {error}")
             return
         assert verdict is not Verdict.MUST, "committed in spite of an overlap"
-        note(f"tx{slot}: {verdict}, commit {commit and commit.version}")
+        note(f"  version {commit and commit.version}")
         state, changes = settle(model, copy_state(self.states[head]))
         if commit is None:
             assert not any(change.touched for change in changes.values())
@@ -364,6 +363,7 @@ class Simulation(RuleBasedStateMachine):
 
     def step(self, slot: int, data: st.DataObject) -> None:
         real, model = self.slots[slot]
+        note(f"tx{slot}:")
         kinds = ["write"] * 6 + ["accumulate"] * 3 + ["append"] * 2 + ["attr", "attr", "clear", "read", "resize"]
         kind = data.draw(st.sampled_from([*kinds, "structure"]))
         if kind == "structure":

@@ -194,7 +194,7 @@ def moment() -> datetime:
     return datetime(2026, 11, 21, 8, 30, 1, 250_000, UTC)
 
 
-NASTY = "a\nb\x1b[31m c\u2028d\udc80 = \"e\""
+NASTY = 'a\nb\x1b[31m c\u2028d\udc80 = "e"'
 
 
 def test_json_lines_parse_whatever_is_in_them() -> None:
@@ -346,7 +346,7 @@ def test_a_tenure_renews_and_notices_a_loss(store: Any, tmp_path: Path) -> None:
 
 
 def test_who_lives_is_asked_under_the_lock(store: Any) -> None:
-    """A writer that begins after the question, and announces a file before the answer is used, would be taken for dead."""
+    """One that begins after the question, and announces a file before the answer is used, would be taken for dead."""
     core = store._core
     core.announce(b"x" * 16)
     asked = []

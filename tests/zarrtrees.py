@@ -53,7 +53,8 @@ def sample(dtype: Any, shape: tuple[int, ...], seed: int = 0) -> np.ndarray[Any,
         return out
     if kind.kind == "b":
         return numbers % 2 == 0
-    return numbers.astype(kind)
+    out = numbers.astype(kind)
+    return out
 
 
 def contents(root: Path) -> dict[str, bytes]:

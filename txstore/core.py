@@ -121,7 +121,7 @@ class Core:
         self._holder: Holder | None = None
         self._timelines: dict[int, Timeline] = {}
         self.known_head = 0
-        self._main: tuple[State, Timeline, int] | None = None  # the newest state of main, and the maintenance then
+        self._main: tuple[State, Timeline] | None = None  # the newest state of main that is known
 
     def check_open(self) -> None:
         """Raise StoreClosedError after :meth:`close`, and adapt to a fork."""
@@ -194,9 +194,10 @@ class Core:
         with self.index.read() as connection:
             head = read_head(connection)
             self.known_head = max(self.known_head, head.head)
-            known = self._main
-            if newest and known is not None and known[0].head == head.head and known[2] == head.maintenance:
-                return known[0], known[1]
+            if newest:
+                fresh = self._newest_main(connection, head)
+                if fresh is not None:
+                    return fresh
             upto, settled = head.head, True
             if as_of is not None:
                 moment = to_us(as_of)
@@ -217,16 +218,37 @@ class Core:
         committed_at = row.committed_at if row is not None else 0
         state = State(branch_id, name, commit, asked, committed_at, settled, head.head)
         if newest:
-            self._main = state, timeline, head.maintenance
+            self._remember(state, timeline)
         return state, timeline
+
+    def _newest_main(self, connection: sa.Connection, head: Head) -> tuple[State, Timeline] | None:
+        """The newest state of main from one that is known: one query, or none where nothing has happened."""
+        with self._lock:
+            if self._main is None:
+                return None
+            known, timeline = self._main
+            timeline.advance(connection, head, head.head)
+            if timeline.upto != head.head or known.head > head.head:
+                return None  # another thread has seen a newer head since this one has read its own
+            if head.head > known.head:
+                commit, committed_at = timeline.newest_after(known.commit) or (known.commit, known.committed_at)
+                known = State(MAIN, "main", commit, head.head, committed_at, True, head.head)
+                self._main = known, timeline
+            return known, timeline
+
+    def _remember(self, state: State, timeline: Timeline) -> None:
+        with self._lock:
+            if self._main is None or self._main[0].head <= state.head:
+                self._main = state, timeline
 
     def landed(self, state: State, row: CommitRow, touched: Touched) -> None:
         """Learn of a commit of this process: the next transaction need not ask what it changed."""
-        known = self._main
-        if state.branch == MAIN and known is not None and known[0].head == row.version - 1:
-            known[1].landed(row.version - 1, row.version, touched)
-            fresh = State(MAIN, "main", row.version, row.version, row.committed_at, True, row.version)
-            self._main = fresh, known[1], known[2]
+        with self._lock:
+            if state.branch != MAIN or self._main is None or self._main[0].head != row.version - 1:
+                return
+            timeline = self._main[1]
+            timeline.landed(row.version - 1, row.version, row.committed_at, touched)
+            self._main = State(MAIN, "main", row.version, row.version, row.committed_at, True, row.version), timeline
 
     def _timeline(self, connection: sa.Connection, head: Head, branch_id: int) -> Timeline:
         with self._lock:
