@@ -214,13 +214,16 @@ class _Run:
             self._fill(job)
 
     def _members(self, root: Any) -> list[tuple[str, Any]]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             try:
-                return sorted(root.members(max_depth=None), key=lambda item: item[0].split("/"))
+                found = sorted(root.members(max_depth=None), key=lambda item: item[0].split("/"))
             except Exception as error:  # whatever zarr-python raises for metadata that it can't read
                 what = self._culprit() or "something below the root"
                 raise InvalidInputError(f"{what} can't be opened by zarr-python: {_first_line(error)}") from error
+        # Something that lies there and does not come in.
+        self._notes += sorted({str(one.message) for one in caught if "not recognized" in str(one.message)})
+        return found
 
     def _culprit(self) -> str | None:
         """The first array that zarr-python can't open, for it does not say which."""

@@ -19,6 +19,8 @@ from txstore.fills import fill_to_zarr
 _PREFIX = "numcodecs."
 _COMPRESSORS = frozenset({"zstd", "blosc", "gzip", "zlib", "lz4", "bz2", "lzma"})
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
+#: Where numcodecs puts a checksum unless it is told otherwise.
+_LOCATIONS = {"crc32": "start", "adler32": "start", "crc32c": "end"}
 _SHUFFLE_NAMES = {number: name for name, number in _SHUFFLES.items()}
 
 
@@ -129,8 +131,8 @@ def _to_v2(codec: Mapping[str, Any]) -> dict[str, Any]:
         settings["shuffle"] = _SHUFFLES.get(settings["shuffle"], settings["shuffle"])
     elif name == "zstd" and not settings.get("checksum"):
         settings.pop("checksum", None)  # likewise
-    elif codec["name"] == "crc32c":
-        settings["location"] = "end"
+    elif settings.get("location") == _LOCATIONS.get(name):
+        settings.pop("location", None)  # likewise
     return {"id": name, **settings}
 
 
@@ -161,10 +163,10 @@ def _from_v2(codec: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
             settings["typesize"] = 1
     elif name == "zstd":
         settings.setdefault("checksum", False)
-    elif name not in ("gzip", "crc32c") or (name == "crc32c" and settings.get("location", "start") != "end"):
-        name = _PREFIX + name
-    elif name == "crc32c":
+    elif name == "crc32c" and settings.get("location", "end") == "end":
         settings = {}
+    elif name != "gzip":
+        name = _PREFIX + name
     return {"name": name, "configuration": settings} if settings else {"name": name}
 
 

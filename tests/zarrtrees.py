@@ -52,9 +52,8 @@ def sample(dtype: Any, shape: tuple[int, ...], seed: int = 0) -> np.ndarray[Any,
         out.reshape(-1)[:1] = "NaT"
         return out
     if kind.kind == "b":
-        return numbers % 2 == 0
-    out = numbers.astype(kind)
-    return out
+        numbers %= 2
+    return numbers.astype(kind)
 
 
 def contents(root: Path) -> dict[str, bytes]:

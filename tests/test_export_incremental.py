@@ -1,0 +1,410 @@
+"""Incremental exports: equal to whole ones after any history, and refused where nobody can know what has changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from histories import append, create, put, resize, same
+from zarrtrees import contents, opened
+
+from txstore.compaction.incremental import parted
+from txstore.compaction.marker import MARKER, Marker, first_array
+from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError
+from txstore.index.branches import Lineage
+
+LAYOUTS: list[dict[str, Any]] = [
+    {},
+    {"layout": "shards"},
+    {"zarr_format": 2},
+    {"zarr_format": 2, "profile": "portable"},
+]
+layouts = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: "-".join(map(str, layout.values())) or "v3")
+
+DEM = np.random.default_rng(2).normal(size=(40, 40)).astype("f4")
+OPTIONS = {"chunks": (8, 8), "shards": (16, 16)}
+
+
+def inodes(root: Path) -> dict[str, int]:
+    return {str(path.relative_to(root)): path.stat().st_ino for path in root.rglob("*") if path.is_file()}
+
+
+# -- what is written and what stays ---------------------------------------------------------------
+
+
+@layouts
+def test_only_what_changed_is_written(store: Any, tmp_path: Path, layout: dict[str, Any]) -> None:
+    out = tmp_path / "out"
+    create(store, "a", DEM, **OPTIONS)
+    create(store, "g/b", DEM, **OPTIONS)
+    first = store.export(out, incremental=True, **layout)  # nothing is there yet
+    assert first.chunks_unchanged == 0
+    before = inodes(out)
+    put(store, "a", np.s_[3, 5], 9)
+    with store.transaction() as tx:
+        tx["a"].attrs["units"] = "m"
+    report = store.export(out, incremental=True, **layout)
+    assert (report.chunks_written, report.chunks_unchanged, report.chunks_deleted) == (1, first.chunks_written - 1, 0)
+    now = inodes(out)
+    assert now.keys() == before.keys()
+    same_file = {key for key in now if now[key] == before[key]}
+    assert len(same_file) == first.chunks_written - 1
+    with opened(out) as root:
+        same(root["a"][...], store["a"][...])
+        same(root["g/b"][...], DEM)
+        assert root["a"].attrs["units"] == "m"
+    again = store.export(out, incremental=True, **layout)
+    assert (again.chunks_written, again.bytes_copied, again.bytes_encoded) == (0, 0, 0)
+
+
+@layouts
+def test_compaction_changes_nothing(store: Any, tmp_path: Path, layout: dict[str, Any]) -> None:
+    out = tmp_path / "out"
+    create(store, "a", DEM, **OPTIONS)
+    put(store, "a", np.s_[3:30, 5:20], 9)
+    store.export(out, **layout)
+    store.compact()
+    report = store.export(out, incremental=True, **layout)
+    assert report.chunks_written == 0
+    with opened(out) as root:
+        same(root["a"][...], store["a"][...])
+
+
+def test_chunks_that_became_fill_are_deleted(store: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    create(store, "a", DEM, chunks=(8, 8), fill_value=0)
+    store.export(out)
+    put(store, "a", np.s_[8:24, :16], 0)
+    report = store.export(out, incremental=True)
+    assert (report.chunks_written, report.chunks_unchanged, report.chunks_deleted) == (0, 21, 4)
+    store.export(tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_growing_leaves_the_edge_alone_and_shrinking_does_not(store: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    create(store, "a", np.ones((20, 20), "i4"), chunks=(8, 8))
+    store.export(out)
+    resize(store, "a", (44, 20))
+    assert store.export(out, incremental=True).chunks_written == 0
+    resize(store, "a", (12, 20))
+    resize(store, "a", (44, 20))
+    report = store.export(out, incremental=True)
+    assert (report.chunks_written, report.chunks_unchanged, report.chunks_deleted) == (3, 3, 3)
+    append(store, "a", np.full((2, 20), 5, "i4"))
+    report = store.export(out, incremental=True)
+    assert (report.chunks_written, report.chunks_unchanged) == (3, 6)
+    store.export(tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_arrays_come_go_and_move(store: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("a", "b", "g/c"):
+        create(store, name, DEM, **OPTIONS)
+    store.export(out)
+    before = inodes(out)
+    with store.transaction() as tx:
+        del tx["a"]
+        tx.move("b", "g/moved")
+        tx.create_array("a", data=np.arange(3))
+        tx.create_group("late")
+    report = store.export(out, incremental=True)
+    assert (report.chunks_written, report.chunks_unchanged, report.chunks_deleted) == (1, 50, 25)
+    assert inodes(out)["g/moved/c/0/0"] == before["b/c/0/0"]
+    store.export(tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_back_to_an_older_version_and_to_other_branches(store: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    base = create(store, "a", np.zeros((40, 40), "i4"), **OPTIONS).version
+    put(store, "a", np.s_[0, 0], 1)
+    store.create_branch("one", base)
+    store.create_branch("two", base)
+    put(store, "a", np.s_[0, 30], 2, branch="one")
+    resize(store, "a", (20, 40), branch="two")
+    resize(store, "a", (40, 40), branch="two")
+    put(store, "a", np.s_[30, 0], 3, branch="two")
+    places: list[dict[str, Any]] = [
+        {},
+        {"version": base},
+        {},
+        {"branch": "one"},
+        {"branch": "two"},
+        {"branch": "one"},
+        {"version": base},
+        {"branch": "two"},
+        {},
+    ]
+    for k, place in enumerate(places):
+        store.export(out, incremental=True, **place)
+        store.export(tmp_path / "whole", overwrite=True, **place)
+        assert contents(out) == contents(tmp_path / "whole"), (k, place)
+
+
+def test_the_newest_version_in_common() -> None:
+    main = Lineage(((0, 20),))
+    child = Lineage(((1, 18), (0, 7)))
+    grandchild = Lineage(((2, 19), (1, 12), (0, 7)))
+    sibling = Lineage(((3, 15), (0, 9)))
+    assert parted(main, Lineage(((0, 5),))) == 5
+    assert parted(child, main) == parted(main, child) == 7
+    assert parted(grandchild, child) == parted(child, grandchild) == 12
+    assert parted(grandchild, sibling) == parted(sibling, grandchild) == 7
+
+
+# -- against whole exports, over histories --------------------------------------------------------
+
+
+class History:
+    """Random commits on random branches."""
+
+    def __init__(self, store: Any, seed: int) -> None:
+        self.store = store
+        self.rng = random.Random(seed)
+        self.branches = ["main"]
+        self.made = 0
+
+    def array(self, tx: Any) -> Any:
+        names = [path for path, member in tx.members() if hasattr(member, "shape")]
+        return tx[self.rng.choice(names)] if names else None
+
+    def box(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
+        rng = self.rng
+        edges = [sorted((rng.randint(0, extent), rng.randint(0, extent))) for extent in shape]
+        return tuple(slice(low, high) for low, high in edges)
+
+    def step(self) -> None:
+        rng, store = self.rng, self.store
+        roll = rng.random()
+        if roll < 0.06:
+            store.compact(branch=rng.choice(self.branches))
+            return
+        if roll < 0.1 and len(self.branches) < 4 and store.snapshot().version:
+            name = f"b{len(self.branches)}"
+            store.create_branch(name, rng.randint(1, store.snapshot().version))
+            self.branches.append(name)
+            return
+        with store.transaction(branch=rng.choice(self.branches)) as tx:
+            for _ in range(rng.randint(1, 2)):
+                self.edit(tx)
+
+    def edit(self, tx: Any) -> None:
+        rng = self.rng
+        array = self.array(tx)
+        kind = rng.choice(("write", "write", "write", "mask", "append", "resize", "clear", "add", "tree", "attribute"))
+        if array is None or (kind == "tree" and rng.random() < 0.5):
+            self.made += 1
+            shape = (rng.randint(0, 30), rng.randint(1, 30))
+            array = tx.create_array(
+                f"{rng.choice(('', 'g/', 'h/'))}a{self.made}",
+                shape=shape,
+                dtype="i4",
+                chunks=(4, 6),
+                shards=rng.choice((None, (8, 12))),
+                codecs=rng.choice(((), ("zstd",), ("numcodecs.lz4",))),
+                fill_value=rng.choice((0, 3)),
+                dimension_names=(f"y{self.made}", f"x{self.made}"),
+            )
+            array[self.box(shape)] = rng.randint(0, 9)
+        elif kind == "tree":
+            if rng.random() < 0.3:
+                del tx[array.path]
+            else:
+                self.made += 1
+                tx.move(array.path, f"moved{self.made}")
+        elif kind == "write":
+            box = self.box(array.shape)
+            values = np.array([rng.randint(0, 5) for _ in range(10)], "i4")
+            shape = tuple(part.stop - part.start for part in box)
+            array[box] = np.resize(values, shape)
+        elif kind == "mask" and array.size:
+            array.vindex[[rng.randrange(array.shape[0])], [rng.randrange(array.shape[1])]] = rng.randint(0, 5)
+        elif kind == "append":
+            array.append(np.full((rng.randint(1, 6), array.shape[1]), rng.randint(0, 5), "i4"))
+        elif kind == "resize":
+            array.resize((rng.randint(0, 30), rng.randint(1, 30)))
+        elif kind == "clear":
+            array.clear(self.box(array.shape) if rng.random() < 0.7 else ...)
+        elif kind == "add":
+            array.accumulate(self.box(array.shape), 1)
+        else:
+            array.attrs["k"] = rng.randint(0, 5)
+
+
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3")
+@layouts
+@pytest.mark.parametrize("seed", range(4))
+def test_equal_to_whole_exports_after_any_history(
+    store: Any, tmp_path: Path, layout: dict[str, Any], seed: int
+) -> None:
+    history = History(store, seed)
+    out = tmp_path / "out"
+    for _ in range(8):
+        for _ in range(history.rng.randint(1, 4)):
+            history.step()
+        place: dict[str, Any] = {"branch": history.rng.choice(history.branches)}
+        if history.rng.random() < 0.3:
+            place = {"version": history.rng.randint(0, store.snapshot().version)}
+        report = store.export(out, incremental=True, **place, **layout)
+        store.export(tmp_path / "whole", overwrite=True, **place, **layout)
+        assert contents(out) == contents(tmp_path / "whole"), place
+        whole = store.export(tmp_path / "whole.zip", overwrite=True, **place, **layout)
+        assert report.chunks_written + report.chunks_unchanged == whole.chunks_written
+        snapshot = store.snapshot(**place)
+        with opened(tmp_path / "out") as root:
+            for path, member in snapshot.members():
+                if hasattr(member, "shape"):
+                    same(root[path][...], member[...])
+
+
+# -- refusals -------------------------------------------------------------------------------------
+
+
+def refused(store: Any, out: Path, error: type[Exception], says: str, **options: Any) -> None:
+    """Refused, nothing changed; and with overwrite everything is written."""
+    before = contents(out)
+    with pytest.raises(error, match=says) as caught:
+        store.export(out, incremental=True, **options)
+    assert "overwrite=True" in str(caught.value)
+    assert contents(out) == before
+    report = store.export(out, incremental=True, overwrite=True, **options)
+    assert report.chunks_unchanged == 0
+    with opened(out) as root:
+        same(root["a"][...], store["a"][...])
+
+
+def test_other_options_are_refused(store: Any, tmp_path: Path) -> None:
+    create(store, "a", DEM)
+    store.export(tmp_path / "out")
+    refused(store, tmp_path / "out", InvalidInputError, "zarr_format", zarr_format=2)
+    refused(store, tmp_path / "out", InvalidInputError, "profile", zarr_format=2, profile="portable")
+    # But not what no chunk depends on.
+    store.export(tmp_path / "out", incremental=True, zarr_format=2, profile="portable", consolidated=False)
+
+
+def test_another_store_is_refused(open_store: Any, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        create(open_store(name), "a", DEM)
+    open_store("one").export(tmp_path / "out")
+    refused(open_store("two"), tmp_path / "out", AlreadyExistsError, "no export of this store")
+
+
+def test_a_hierarchy_of_others_is_refused(store: Any, tmp_path: Path) -> None:
+    create(store, "a", DEM)
+    out = tmp_path / "out"
+    store.export(out)
+    (marker,) = out.rglob(MARKER)
+    text = marker.read_text()
+    for wrong in (None, "", "{}", "[1]", text.replace('"format": 1', '"format": 99'), text[: len(text) // 2]):
+        store.export(out, overwrite=True)
+        marker.unlink()
+        if wrong is not None:
+            marker.write_text(wrong)
+        refused(store, out, AlreadyExistsError, "marker")
+
+
+def test_something_else_is_refused(store: Any, tmp_path: Path) -> None:
+    create(store, "a", DEM)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter").write_text("dear")
+    with pytest.raises(AlreadyExistsError):
+        store.export(tmp_path / "home", incremental=True)
+    with pytest.raises(InvalidInputError, match="zip"):
+        store.export(tmp_path / "out.zip", incremental=True)
+    assert sorted(os.listdir(tmp_path)) == ["home", "store"]
+
+
+def test_a_hierarchy_without_arrays_is_brought_up_to_date(store: Any, tmp_path: Path) -> None:
+    with store.transaction() as tx:
+        tx.create_group("g")
+    store.export(tmp_path / "out", incremental=True)
+    create(store, "a", DEM)
+    store.export(tmp_path / "out", incremental=True)
+    with opened(tmp_path / "out") as root:
+        same(root["a"][...], DEM)
+
+
+def test_below_the_conflict_horizon_it_is_refused(store: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    create(store, "a", DEM, chunks=(8, 8))
+    store.export(out)
+    for k in range(4):
+        put(store, "a", np.s_[k], k)
+    store.compact()
+    store.expire(keep_last=1)
+    # History outlives the bytes: what has changed can still be told.
+    assert store.export(out, incremental=True).chunks_unchanged
+    store.export(out, version=store.snapshot().version, overwrite=True)
+    for k in range(4):
+        put(store, "a", np.s_[k], k)
+    old = contents(out)
+    for _ in range(3):
+        store.compact()
+        store.expire(keep_last=1)
+        store.vacuum()
+    horizon = store.info()["conflict_horizon"]
+    (marker,) = out.rglob(MARKER)
+    if Marker.decode(marker.read_bytes()).version >= horizon:
+        # However long rows are kept: below the horizon nothing is guessed.
+        value = json.loads(marker.read_text())
+        if horizon == 0:
+            pytest.skip("this store never forgets rows")
+        value["version"] = horizon - 1
+        marker.write_text(json.dumps(value))
+    assert contents(out) == old
+    refused(store, out, SnapshotExpiredError, "known no longer")
+
+
+def test_a_store_that_was_put_back_is_refused(open_store: Any, tmp_path: Path) -> None:
+    """The index as it was before the export: the export's version is yet to come."""
+    store = open_store()
+    create(store, "a", DEM)
+    shutil.copytree(store.root, tmp_path / "copy")
+    put(store, "a", np.s_[0], 1)
+    store.export(tmp_path / "out")
+    refused(open_store("copy"), tmp_path / "out", AlreadyExistsError, "no export of this store")
+
+
+def test_where_links_can_not_be_made_files_are_copied(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(store, "a", DEM, chunks=(8, 8))
+    store.export(tmp_path / "out")
+    put(store, "a", np.s_[0, 0], 1)
+    link = os.link
+
+    def refuse(source: Any, target: Any) -> None:
+        link(source, target)  # for what must be there
+        os.unlink(target)
+        raise PermissionError(1, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    report = store.export(tmp_path / "out", incremental=True)
+    assert report.chunks_unchanged == 24
+    monkeypatch.undo()
+    with opened(tmp_path / "out") as root:
+        same(root["a"][...], store["a"][...])
+
+
+def test_a_marker_survives_its_json() -> None:
+    text = b'{"format": 1, "store": "ab", "epoch": 0, "branch": 1, "version": 2, "options": {}, "arrays": []}'
+    assert Marker.decode(Marker.decode(text).encode()) == Marker("ab", 0, 1, 2, {}, ())
+
+
+def test_the_first_array_is_found_by_name(tmp_path: Path) -> None:
+    for path in ("b/c", "b-a", "a/deep/er"):
+        (tmp_path / path).mkdir(parents=True)
+    assert first_array(str(tmp_path)) is None
+    (tmp_path / "b-a" / ".zarray").touch()
+    (tmp_path / "b" / "c" / ".zarray").touch()
+    assert first_array(str(tmp_path)) == "b/c"
+    (tmp_path / "a" / "deep" / "er" / "zarr.json").write_text('{"node_type": "array"}')
+    assert first_array(str(tmp_path)) == "a/deep/er"
