@@ -83,14 +83,8 @@ class CompactionReport:
 @contextmanager
 def pinned(core: Core, **reference: Any) -> Iterator[tuple[State, Timeline]]:
     """A state that can't expire while it is used."""
-    pin = core.holder.pin(core.known_head)
-    try:
-        state, timeline = core.state(**reference)
-        pin, old = core.holder.pin(state.version), pin
-        core.holder.unpin(old)
-        yield state, timeline
-    finally:
-        core.holder.unpin(pin)
+    with core.pinned(**reference) as found:
+        yield found
 
 
 def tasks_of(snapshot: Snapshot, path: str, min_fragments: int = 1) -> list[tuple[ArrayView, Task]]:

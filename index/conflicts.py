@@ -16,10 +16,10 @@ from txstore.boxes import Box
 from txstore.errors import Conflict
 from txstore.fragment import Fetch, Fragment
 from txstore.index import lookup
-from txstore.index.edits import ArrayEdit, Change, Edit, NodeDelete, NodeMove
+from txstore.index.edits import ROOT, ArrayEdit, Change, Edit, NodeDelete, NodeMove
 from txstore.index.readconflicts import read_conflicts
 from txstore.index.since import Since, bounds, decoded
-from txstore.index.structure import structure_conflicts
+from txstore.index.structure import implicit_groups, structure_conflicts
 from txstore.segment import Kind
 
 _ACCUMULATIONS = (Kind.ADD, Kind.MIN, Kind.MAX)
@@ -172,13 +172,17 @@ def _attributes(edit: Edit, since: Since, connection: sa.Connection) -> list[Con
     if edit.overwrite:
         return []
     found: list[Conflict] = []
-    for node in {change.node for change in edit.attributes if change.node >= 0}:
-        if not since.changed(node, Change.ATTRIBUTES):
+    # A missing parent that somebody else was first to make has their attributes.
+    staged = since.structural and any(change.node < ROOT for change in edit.attributes)
+    there = implicit_groups(connection, since.seen, edit) if staged else {}
+    for staged_node in dict.fromkeys(change.node for change in edit.attributes):
+        node = there.get(staged_node, staged_node)
+        if node < ROOT or not since.changed(node, Change.ATTRIBUTES):
             continue
         theirs = {row.key: row.version for row in lookup.attributes(connection, since.seen, node, since.after)}
         found += [
             Conflict("attribute", change.path, None, change.key, theirs[change.key])
             for change in edit.attributes
-            if change.node == node and change.key in theirs
+            if change.node == staged_node and change.key in theirs
         ]
     return found

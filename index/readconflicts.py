@@ -14,7 +14,7 @@ from txstore.index import lookup
 from txstore.index.branches import Lineage
 from txstore.index.edits import Change, Edit, ReadCells
 from txstore.index.since import Since, bounds, decoded
-from txstore.index.structure import Tree
+from txstore.index.structure import Tree, implicit_groups
 from txstore.metadata import ArrayMetadata
 
 
@@ -23,6 +23,8 @@ def read_conflicts(connection: sa.Connection, edit: Edit, since: Since, fetch: F
     reads = edit.reads
     assert reads is not None
     found: list[Conflict] = []
+    # Staged groups that somebody else was first to make are theirs, with all that is in them.
+    there = implicit_groups(connection, since.seen, edit) if since.structural else {}
 
     def path_of(node: int) -> str:
         return reads.paths.get(node, "")
@@ -49,12 +51,16 @@ def read_conflicts(connection: sa.Connection, edit: Edit, since: Since, fetch: F
         if node < 0 or not since.changed(node, Change.SHAPE):
             continue
         rows = lookup.shapes(connection, since.seen, node, since.after)
+        before = lookup.shapes(connection, since.seen.at(since.after), node)
         for region in regions:
-            if any(high > extent for row in rows for high, extent in zip(region.box.hi, row.shape, strict=True)):
+            # What lies past the end that the transaction knew was fill before, too.
+            limit = [min(high, end) for high, end in zip(region.box.hi, before[-1].shape, strict=True)]
+            if any(high > extent for row in rows for high, extent in zip(limit, row.shape, strict=True)):
                 found.append(Conflict("read", path_of(node), region.box, None, rows[-1].version))
                 break
     if since.structural:
-        for (parent, name), node_id in reads.names.items():
+        for (above, name), node_id in reads.names.items():
+            parent = there.get(above, above)
             if parent < 0:
                 continue
             now = lookup.child(connection, since.seen, parent, name)
@@ -62,13 +68,15 @@ def read_conflicts(connection: sa.Connection, edit: Edit, since: Since, fetch: F
                 found.append(Conflict("read", name, None, name, since.touched[-1][0]))
         changed = lookup.nodes_changed(connection, since.seen, since.after)
         before_tree = Tree(connection, since.seen.at(since.after))
+        listings = {there.get(group, group) for group in reads.listings}
         for node, version, parent_now in changed:
             row_before = before_tree.node(node)
             parents = {parent_now, None if row_before is None else row_before.parent} - {None}
-            if parents & reads.listings:
+            if parents & listings:
                 found.append(Conflict("read", path_of(node), None, "members", version))
                 break
-    for node, key in reads.attributes:
+    for owner, key in reads.attributes:
+        node = there.get(owner, owner)
         if node < 0 or not since.changed(node, Change.ATTRIBUTES):
             continue
         for attribute in lookup.attributes(connection, since.seen, node, since.after):

@@ -52,17 +52,40 @@ def _touches(edit: Edit) -> dict[int, str]:
 
 
 def implicit_groups(connection: sa.Connection, seen: Lineage, edit: Edit) -> dict[int, int]:
-    """Missing parents that somebody else has made meanwhile: staged id to the id at the head."""
+    """Missing parents that somebody else has made meanwhile: staged id to the id at the head.
+
+    Not those that the edit moves or deletes again: they are its own, and somebody else's must not go with them.
+    """
     there: dict[int, int] = {}
     gone = {change.node for change in edit.nodes if isinstance(change, NodeDelete | NodeMove)}
     for change in edit.nodes:
-        if isinstance(change, NodeCreate) and change.implicit:
+        if isinstance(change, NodeCreate) and change.implicit and change.node not in gone:
             parent = there.get(change.parent, change.parent)
             row = lookup.child(connection, seen, parent, change.name) if parent >= ROOT else None
             # What the edit itself takes away is not there for what it makes afterwards.
             if row is not None and row.kind == "group" and row.id not in gone:
                 there[change.node] = row.id
     return there
+
+
+def _below_itself(node: int, edit: Edit, there: dict[int, int], head: Tree) -> bool:
+    """Whether a node would hang below itself once all that the edit makes and moves stands on the head."""
+    parents = {
+        change.node: there.get(change.parent, change.parent)
+        for change in edit.nodes
+        if isinstance(change, NodeCreate | NodeMove) and change.node not in there
+    }
+    passed = {node}
+    current = parents[node]
+    while current != ROOT:
+        if current in passed:
+            return True
+        passed.add(current)
+        row = None if current in parents else head.node(current)
+        if current not in parents and row is None:
+            return False  # deleted: case 1
+        current = parents[current] if row is None else row.parent
+    return False
 
 
 def structure_conflicts(connection: sa.Connection, edit: Edit, since: Since) -> list[Conflict]:
@@ -89,9 +112,8 @@ def structure_conflicts(connection: sa.Connection, edit: Edit, since: Since) -> 
         found.append(Conflict("structure", change.path, None, change.name, taken.version))
     for change in edit.nodes:
         if isinstance(change, NodeMove):
-            # Case 3: two moves of one node, or a move that would hang a group below itself.
-            chain, reaches = head.chain(change.parent) if change.parent > ROOT else ([], True)
-            if change.node in changed or change.node in chain:
+            # Case 3: two moves of one node, or moves that together would hang a group below itself.
+            if change.node in changed or _below_itself(change.node, edit, there, head):
                 found.append(
                     Conflict("structure", change.old_path, None, change.name, changed.get(change.node, newest))
                 )

@@ -253,6 +253,9 @@ class Timeline:
             fresh.extend([_fragment(found, ndim, itemsize) for found in rows], version)
             fresh.checked = max(fresh.checked, head.maintenance)
             self._maintenance = max(self._maintenance, head.maintenance)
+        if partition == WHOLE and fresh is not table:
+            # Vacuum may have taken fills from it that still count where an older base, or none, is remembered.
+            self._old_tables.clear()
         if table is not None and table.upto > version and fresh is not table:
             self._old_tables[(*key, version)] = fresh
             if len(self._old_tables) > 64:
@@ -260,6 +263,8 @@ class Timeline:
         else:
             self._tables[key] = fresh
             self._tables.move_to_end(key)
+            if partition != WHOLE and (node, WHOLE) in self._tables:
+                self._tables.move_to_end((node, WHOLE))  # goes last of its array, for the same reason
             if len(self._tables) > _MAX_TABLES:
                 self._tables.popitem(last=False)
         return fresh

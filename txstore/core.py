@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
 import weakref
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -129,8 +131,9 @@ class Core:
             raise StoreClosedError(f"the store {self.address.root} has been closed; open it again")
         if self._pid != os.getpid():
             with self._lock:
+                # The holder renews itself, and goes on holding what open transactions have pinned.
                 self._pid = os.getpid()
-                self._pool = self._holder = None
+                self._pool = None
 
     def require_writable(self, what: str) -> None:
         """Raise ReadOnlyError where the store was opened for reading."""
@@ -240,6 +243,22 @@ class Core:
         with self._lock:
             if self._main is None or self._main[0].head <= state.head:
                 self._main = state, timeline
+
+    @contextlib.contextmanager
+    def pinned(self, **reference: Any) -> Iterator[tuple[State, Timeline]]:
+        """A state, resolved as :meth:`state` does, that can't expire while it is used."""
+        # Pin first, then look: as low as the reference may lie, and as high as it does afterwards.
+        version = reference.get("version")
+        named = reference.get("tag") is not None or reference.get("as_of") is not None
+        low = self.known_head if not isinstance(version, int) else min(version, self.known_head)
+        pin = self.holder.pin(0 if named else max(low, 0))
+        try:
+            state, timeline = self.state(**reference)
+            pin, old = self.holder.pin(state.version), pin
+            self.holder.unpin(old)
+            yield state, timeline
+        finally:
+            self.holder.unpin(pin)
 
     def landed(self, state: State, row: CommitRow, touched: Touched) -> None:
         """Learn of a commit of this process: the next transaction need not ask what it changed."""

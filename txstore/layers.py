@@ -109,8 +109,9 @@ class LayeredArray:
         if self.node < 0:
             return None, None
         itemsize = self.meta.dtype.itemsize
-        table = self.timeline.table(self.node, partition, self.grid, itemsize, self.version)
+        # WHOLE first: what vacuum takes from it in between lies below the base that is found afterwards.
         whole = self.timeline.table(self.node, WHOLE, self.grid, itemsize, self.version)
+        table = self.timeline.table(self.node, partition, self.grid, itemsize, self.version)
         return table, whole
 
     def layers(self, chunk: tuple[int, ...], region: Box) -> tuple[list[Layer], bool]:

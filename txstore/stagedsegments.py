@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 from txstore.core import Core
 from txstore.errors import TxStoreError
+from txstore.index import retention
 from txstore.index.edits import SegmentEdit
 from txstore.segment import Place, SegmentWriter
 
@@ -27,8 +30,10 @@ class StagedSegments:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._writer: SegmentWriter | None = None
+        self._complete = False  # a file that a commit may name
         #: Encoded bytes so far.
         self.n_bytes = 0
 
@@ -73,18 +78,28 @@ class StagedSegments:
             return None, ()
         result = writer.finish()
         if isinstance(result, int):
+            self._complete = True
             return None, (SegmentEdit(writer.segment, result),)
         return ((writer.segment, result) if result else None), ()
 
     def abort(self) -> None:
-        """Remove what was written. What can't be removed now is found by vacuum."""
+        """Remove what was written. What can't be removed now is found by vacuum.
+
+        An interrupt that comes out of a commit does not mean that nothing has happened. So where the file is complete
+        the index is asked first: a file that is still only announced becomes doomed, which no commit undoes, and
+        goes then; one that a commit needs stays. In a forked child the file is the parent's.
+        """
         writer = self._writer
-        if writer is None:
+        if writer is None or self._pid != os.getpid():
             return
-        announced = not writer.inline
-        try:
+        with contextlib.suppress(TxStoreError):
+            if self._complete:
+                ours = retention.doom_own(self._core.index, [writer.segment])
+                if ours:
+                    writer.abort()
+                    retention.bury(self._core.index, ours)
+                return
+            announced = not writer.inline
             writer.abort()
             if announced:
                 self._core.withdraw([writer.segment])
-        except TxStoreError:
-            pass

@@ -501,8 +501,8 @@ class Store:
             If the name can't be used.
         """
         self._core.require_writable("tag")
-        state, _ = self._core.state(version=version)
-        self._refer(RefEdit("tag", _ref_name(name), state.commit, state.branch, move))
+        with self._core.pinned(version=version) as (state, _):
+            self._refer(RefEdit("tag", _ref_name(name), state.commit, state.branch, move))
 
     def delete_tag(self, name: str) -> None:
         """Take a tag away; its past stays visible to ``as_of``.
@@ -534,8 +534,8 @@ class Store:
         self._core.require_writable("branch")
         if name == "main":
             raise AlreadyExistsError("the branch 'main' exists already")
-        state, _ = self._core.state(version=version)
-        self._refer(RefEdit("branch", _ref_name(name), state.commit, state.branch))
+        with self._core.pinned(version=version) as (state, _):
+            self._refer(RefEdit("branch", _ref_name(name), state.commit, state.branch))
 
     def delete_branch(self, name: str) -> None:
         """Take a branch away; ``as_of`` still answers what it held.

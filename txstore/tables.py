@@ -77,9 +77,7 @@ class PartitionTable:
             self._by_chunk.setdefault(chunk, []).append(position)
 
     def upto_version(self, version: int) -> int:
-        """How many fragments a reader of `version` sees."""
-        if self.upto <= version:
-            return len(self.fragments)
+        """How many fragments a reader of `version` sees; counted anew, for somebody may be adding newer ones."""
         return bisect_right(self._versions, version)
 
     def of_chunk(self, chunk: tuple[int, ...], count: int) -> list[Fragment]:
@@ -94,5 +92,6 @@ class PartitionTable:
 
     def touched_chunks(self, count: int) -> tuple[set[tuple[int, ...]], list[Box]]:
         """The chunks that the first `count` fragments touch, and the boxes of the wide ones."""
-        chunks = {chunk for chunk, positions in self._by_chunk.items() if positions[0] < count}
-        return chunks, [self.fragments[position].clip for position in self._wide if position < count]
+        # Listed first: a table may grow meanwhile.
+        chunks = {chunk for chunk, positions in list(self._by_chunk.items()) if positions[0] < count}
+        return chunks, [self.fragments[position].clip for position in list(self._wide) if position < count]

@@ -149,7 +149,8 @@ class Transaction(Group):
             self._check_open()
             self._nodes.require(parent)
             row = self._nodes.child(parent, name)
-            if self._reads is not None and parent >= 0 and (row is None or row.id > 0):
+            # Staged groups, too: a missing parent may turn out to be somebody else's.
+            if self._reads is not None and (row is None or (parent >= 0 and row.id > 0)):
                 self._reads.names.setdefault((parent, name), None if row is None else row.id)
             return row
 
@@ -158,7 +159,7 @@ class Transaction(Group):
         with self._lock:
             self._check_open()
             self._nodes.require(parent)
-            if self._reads is not None and parent >= 0:
+            if self._reads is not None:
                 self._reads.listings.add(parent)
             return self._nodes.children(parent)
 
@@ -177,7 +178,7 @@ class Transaction(Group):
         with self._lock:
             self._check_open()
             self._nodes.require(node)
-            if self._reads is not None and node >= 0:
+            if self._reads is not None:
                 self._reads.attributes.add((node, None))
             texts = dict(self._timeline.attributes(node, self._state.version)) if node >= 0 else {}
             for (owner, key), (_, text) in self._attributes.items():
@@ -195,10 +196,10 @@ class Transaction(Group):
             staged = self._attributes.get((node, key))
             if staged is not None:
                 return staged[1]
-            if node < 0:
-                return None
             if self._reads is not None:
                 self._reads.attributes.add((node, key))
+            if node < 0:
+                return None
             return self._timeline.attributes(node, self._state.version).get(key)
 
     def view(self, row: NodeRow, path: str) -> ArrayView:
@@ -225,14 +226,15 @@ class Transaction(Group):
         if self._reads is None or row.id < 0 or selection.bounds is None:
             return
         staged = self._arrays.get(row.id)
-        base = self.view(row, path).shape if staged is None else staged.base_shape
-        if any(low >= end for low, end in zip(selection.bounds.lo, base, strict=True)):
-            return  # past the base's end lies only what this transaction has put there
-        regions = [ReadCells(selection.bounds)]
+        parts = [selection.bounds] if staged is None else staged.parts(selection.bounds)
+        regions = [ReadCells(part) for part in parts]
         if selection.box is None:
             grid = self.view(row, path).grid
             pieces = [selection.pieces(grid.chunk_box(chunk)) for chunk, _ in selection.chunks(grid)]
             regions = [ReadCells(piece.box, np.packbits(piece.mask()).tobytes()) for piece in pieces if piece]
+        if staged is not None:
+            # What floats is this transaction's own; past an end that was only resized others may write as well.
+            regions = [region for region in regions if not staged.floats(region.box)]
         with self._lock:
             self._reads.cells.setdefault(row.id, []).extend(regions)
             self._reads.paths[row.id] = path
@@ -296,8 +298,13 @@ class Transaction(Group):
             except CommitUnknownError:
                 self._finish("unknown")
                 raise
-            except BaseException:
+            except TxStoreError:
                 self.abort()
+                raise
+            except BaseException:
+                # An interrupt may have come after the commit had landed: then store.resolve(txid) tells.
+                self._segments.abort()
+                self._finish("unknown")
                 raise
             self._finish("committed")
             return done

@@ -123,10 +123,11 @@ class StagingWriter:
             lo = tuple(shape[axis] if k == axis else 0 for k in range(ndim))
             hi = tuple(shape[k] + block.shape[k] if k == axis else shape[k] for k in range(ndim))
             box = Box(lo, hi)
-            if box.empty:
+            if lo[axis] == hi[axis]:
                 return Appended(box, final=True)
             grown = target._replace(shape=hi)
-            fragments = stage_box(grown, self._tx, self._tx._core.pool, Kind.SET, box, block)
+            pool = self._tx._core.pool
+            fragments = [] if box.empty else stage_box(grown, self._tx, pool, Kind.SET, box, block)
             with self._tx._lock:
                 self._tx._check_open()
                 appended = staged.append(axis, box)
