@@ -102,7 +102,11 @@ def test_pickled_bytes_are_bytes(store: Any) -> None:
     assert store["text"][0] == data.rstrip(b"\0")
 
 
-@pytest.mark.parametrize("value", [Payload(), pickle.dumps(Payload()), {"k": Payload()}, [1, Payload()]], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [Payload(), pickle.dumps(Payload()), {"k": Payload()}, [1, Payload()]],
+    ids=["object", "pickle", "dict", "list"],
+)
 def test_attributes_hold_no_objects(store: Any, value: Any) -> None:
     create(store, "a", np.arange(3))
     with store.transaction() as tx, pytest.raises(InvalidInputError, match="hidden"):
