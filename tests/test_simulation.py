@@ -209,6 +209,7 @@ class Simulation(RuleBasedStateMachine):
         self.heads: dict[str, int] = {}
         self.dead_branches: dict[str, int] = {}
         self.tags: dict[str, int] = {}
+        self.ever_tagged: set[int] = set()
         self.expired: set[int] = set()
         self.expirable: set[int] = set()
         self.slots: dict[int, tuple[Any, Transaction]] = {}
@@ -558,6 +559,7 @@ class Simulation(RuleBasedStateMachine):
             note(f"tag {name} at {version}")
             self.store.create_tag(name, version, move=name in self.tags)
             self.tags[name] = version
+            self.ever_tagged.add(version)
         self.top += 1
         assert set(self.store.tags()) == set(self.tags)
 
@@ -590,9 +592,10 @@ class Simulation(RuleBasedStateMachine):
         chain = self.ancestry[self.heads["main"]]
         if len(chain) < keep:
             return
-        # Nothing is open: below the horizon only tags, forks and what a branch held at the horizon are read on.
+        # Nothing is open: below the horizon only tags (moved ones, too, while the time at which they stood there may
+        # be asked for), forks and what a branch held at the horizon are read on.
         horizon = chain[-keep]
-        kept = {*self.heads.values(), *self.tags.values()}
+        kept = {*self.heads.values(), *self.ever_tagged}
         for branch_head in (*self.heads.values(), *self.dead_branches.values()):
             ancestors = self.ancestry[branch_head]
             kept |= {v for v, after in itertools.pairwise(ancestors) if self.home[v] != self.home[after]}

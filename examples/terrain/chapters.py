@@ -158,7 +158,11 @@ def export_and_reread(store: txstore.Store, model: Model, out: Path) -> dict[int
         model.check(f"v{zarr_format} by zarr-python: count", group["count"][...], model.count)
         for name in names[2:]:
             model.check(f"v{zarr_format} by zarr-python: {name}", group[name][...], snapshot[name][...])
-        model.require(f"v{zarr_format}: attributes", dict(group["dem"].attrs) == {"units": "m", "crs": "EPSG:4269"})
+        attributes = dict(group["dem"].attrs)
+        model.require(f"v{zarr_format}: attributes", (attributes["units"], attributes["crs"]) == ("m", "EPSG:4269"))
+        # Zarr v2 has no place for the names of dimensions but an attribute, which xarray has made a custom.
+        names_of_axes = attributes.get("_ARRAY_DIMENSIONS") or group["dem"].metadata.dimension_names
+        model.require(f"v{zarr_format}: the names of the axes", list(names_of_axes) == ["y", "x"])
         model.require(f"v{zarr_format}: the fill value", bool(np.isnan(group["dem"].fill_value)))
     return results
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +13,9 @@ from matplotlib.cbook import get_sample_data
 
 #: How much neighbouring strips overlap, along the flight and beside it.
 OVERLAP = 0.35
+
+#: How many flight lines are flown at a time.
+AT_A_TIME = 4
 
 #: An elevation that no point of this terrain reaches, in metres.
 IMPLAUSIBLE_M = 1200.0
@@ -67,8 +71,8 @@ def _line(start: int, stop: int, length: int, rng: np.random.Generator) -> list[
 def flight_plan(shape: tuple[int, int], count: int, seed: int = 1) -> list[Strip]:
     """About ``count`` strips that cover everything, twice: flight lines from west to east and from north to south.
 
-    Strips that follow each other overlap, and so do lines side by side; the lines are flown in no order. Writers who
-    take the strips one after the other therefore meet.
+    Strips that follow each other overlap, and so do lines side by side. The lines are flown in no order, a few at a
+    time, so that writers who take the strips one after the other do meet, though not always.
     """
     rng = np.random.default_rng(seed)
     advance = 1 - OVERLAP
@@ -82,8 +86,11 @@ def flight_plan(shape: tuple[int, int], count: int, seed: int = 1) -> list[Strip
             if rng.random() < 0.5:
                 spans.reverse()
             lines.append([(band, span) if across == 0 else (span, band) for span in spans])
-    order = rng.permutation(len(lines))
-    boxes = [box for index in order for box in lines[index]]
+    order = [lines[index] for index in rng.permutation(len(lines))]
+    boxes = []
+    for start in range(0, len(order), AT_A_TIME):
+        together = order[start : start + AT_A_TIME]
+        boxes += [box for boxes_at_once in itertools.zip_longest(*together) for box in boxes_at_once if box is not None]
     return [Strip(number, rows, columns) for number, (rows, columns) in enumerate(boxes)]
 
 
