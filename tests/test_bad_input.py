@@ -312,7 +312,7 @@ BAD_VALUES: dict[str, Any] = {
     "bytearray": bytearray(b"x"),
     "set": {1, 2},
     "complex": 1j,
-    "object": object(),
+    "object": Ellipsis,
     "class": int,
     "function": len,
     "datetime64": np.datetime64("2026-01-01"),

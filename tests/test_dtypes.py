@@ -254,7 +254,7 @@ NOT_TAKEN: list[tuple[Any, Any]] = [
     (5, "M8[s]"), (np.array([1]), "M8[s]"), (np.array([1], "M8[ns]"), "M8[s]"), ("yesterday", "M8[s]"),
     (np.array([2**60], "M8[s]"), "M8[ns]"), (np.array([1], "m8[Y]"), "m8[D]"), (np.array([1], "m8[s]"), "M8[s]"),
     (np.array([1], "m8[s]"), "i8"), (np.array([1], "m8[s]"), "m8"), ("3", "m8[s]"), (True, "m8[s]"),
-    (object(), "f8"), ([1, None], "f8"), (np.array([1], object), "i4"), ([[1], [2, 3]], "i4"),
+    (Ellipsis, "f8"), ([1, None], "f8"), (np.array([1], object), "i4"), ([[1], [2, 3]], "i4"),
     ((1, 2.5), [("a", "i4"), ("b", "i4")]), (3, [("a", "i4")]), ((1,), [("a", "i4"), ("b", "i4")]),
     (np.array([(1,)], [("b", "i4")]), [("a", "i4")]), (np.zeros(2), [("a", "i4")]),
     (np.ma.masked_equal([1, 2], 2), "i8"), (np.array([1], ml_dtypes.bfloat16), "f4"),

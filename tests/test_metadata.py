@@ -186,7 +186,7 @@ def test_what_json_cannot_hold_is_refused_by_name() -> None:
     cycle.append(cycle)
     values: list[Any] = [
         np.nan, float("inf"), b"x", {1}, 1j, np.datetime64("2026-01-01"), np.array([np.nan]), np.array([b"x"]),
-        {1: 2}, {None: 1}, object(), cycle, np.ma.masked_equal([1], 1), NESTED[0], np.zeros(1, NESTED), int,
+        {1: 2}, {None: 1}, Ellipsis, cycle, np.ma.masked_equal([1], 1), NESTED[0], np.zeros(1, NESTED), int,
     ]  # fmt: skip
     for value in values:
         if value is NESTED[0]:
