@@ -14,9 +14,10 @@ from typing import NamedTuple
 from txstore.boxes import full
 from txstore.compaction.chunkbytes import ChunkBytes, Encoded
 from txstore.compaction.destination import Destination
-from txstore.compaction.exportmeta import chunk_key
+from txstore.compaction.exportmeta import chunk_index, chunk_key
 from txstore.compaction.exporttree import Options
 from txstore.compaction.incremental import Changes
+from txstore.compaction.marker import Exported, objects_of
 from txstore.compaction.shardfile import ShardFile
 from txstore.compaction.window import ordered
 from txstore.grid import Grid
@@ -56,6 +57,21 @@ class Done(NamedTuple):
     encoded: int = 0
 
 
+class Earlier(NamedTuple):
+    """The same array in the export that is brought up to date.
+
+    Attributes
+    ----------
+    array : Exported
+        Where it lies there.
+    changes : Changes or None
+        Which of its chunks may differ from there; None: all.
+    """
+
+    array: Exported
+    changes: Changes | None
+
+
 class ArrayWriter:
     """Writes the objects of one array.
 
@@ -67,10 +83,8 @@ class ArrayWriter:
         Its chunks.
     storage : LocalStorage
         Where segments lie.
-    old : str or None
-        Where it lies in the earlier export.
-    changes : Changes or None
-        Which of its chunks may differ from there; None: all.
+    earlier : Earlier or None
+        What there is of it in the earlier export.
 
     Notes
     -----
@@ -84,16 +98,15 @@ class ArrayWriter:
         storage: LocalStorage,
         options: Options,
         destination: Destination,
-        old: str | None,
-        changes: Changes | None,
+        earlier: Earlier | None,
     ) -> None:
         self.source = source
         self._path = path
         self._storage = storage
         self._format = options.zarr_format
         self._destination = destination
-        self._old = old
-        self._changes = changes
+        self._old = None if earlier is None else earlier.array
+        self._changes = None if earlier is None else earlier.changes
         shards, chunks = source.form.meta.shards, source.form.meta.chunks
         self._sharded = shards is not None
         #: Chunks along each axis of an object.
@@ -102,17 +115,37 @@ class ArrayWriter:
     def count(self) -> int:
         """How many objects there are at most."""
         view = self.source.view
+        if self._untouched:
+            return sum(1 for _ in self._old_objects())
         if self.source.form.dense and not self._sharded:
             return prod(-(-extent // chunk) for extent, chunk in zip(view.shape, view.grid.chunks, strict=True))
         return sum(1 for _ in self._grouped())
 
     def objects(self) -> Iterator[ObjectPlan]:
         """Every object that may hold anything, partition by partition."""
+        if self._untouched:
+            yield from self._old_objects()
+            return
         changes, view = self._changes, self.source.view
         grid = Grid(view.grid.chunks, self.source.form.meta.shards, view.grid.partition)
         for index, chunks in self._grouped():
             changed = changes is None or changes.touch(chunks, grid.shard_box(index))
             yield ObjectPlan(index, chunks, changed)
+
+    @property
+    def _untouched(self) -> bool:
+        """Whether what there is already is all, so that the index need not be asked."""
+        if self._old is None or self._changes is None or not self._changes.none:
+            return False
+        return not self.source.form.dense or self._old.shape == self.source.view.shape
+
+    def _old_objects(self) -> Iterator[ObjectPlan]:
+        assert self._old is not None
+        ndim = len(self._ratio)
+        for key in objects_of(self._destination.final, self._old):
+            index = chunk_index(key, self._format, ndim)
+            if index is not None:
+                yield ObjectPlan(index, (), False)
 
     def _grouped(self) -> Iterator[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]]:
         """The chunks that may hold anything, by object."""
@@ -134,7 +167,7 @@ class ArrayWriter:
         key = chunk_key(thing.index, self._format)
         if not thing.changed:
             assert self._old is not None
-            if self._destination.take_over(f"{self._old}/{key}", f"{self._path}/{key}"):
+            if self._destination.take_over(f"{self._old.path}/{key}", f"{self._path}/{key}"):
                 return Done(unchanged=1)
             # It held nothing but fill then and does so now; only of what has to be dense there may be more.
             if not self.source.form.dense:
@@ -175,7 +208,7 @@ class ArrayWriter:
         """The same, with whether it takes the place of an object of the earlier export."""
         if self._old is None or not done.written:
             return done
-        return done._replace(replaced=int(os.path.lexists(os.path.join(self._destination.final, self._old, key))))
+        return done._replace(replaced=int(os.path.lexists(os.path.join(self._destination.final, self._old.path, key))))
 
 
 def _every_chunk(view: ArrayView) -> Iterator[tuple[int, ...]]:
@@ -184,4 +217,4 @@ def _every_chunk(view: ArrayView) -> Iterator[tuple[int, ...]]:
             yield chunk
 
 
-__all__ = ["ArrayWriter", "Done", "ObjectPlan"]
+__all__ = ["ArrayWriter", "Done", "Earlier", "ObjectPlan"]

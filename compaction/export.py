@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from txstore.compaction.arraywriter import ArrayWriter, Done
+from txstore.compaction.arraywriter import ArrayWriter, Done, Earlier
 from txstore.compaction.chunkbytes import ChunkBytes
 from txstore.compaction.destination import Destination
 from txstore.compaction.exportdir import DirectoryDestination
@@ -21,7 +21,7 @@ from txstore.compaction.exportmeta import Member, documents
 from txstore.compaction.exporttree import Options, Plan, plan
 from txstore.compaction.exportzip import ZipDestination
 from txstore.compaction.incremental import Since
-from txstore.compaction.marker import MARKER, Exported, Marker, count_objects, fingerprint, read_marker
+from txstore.compaction.marker import MARKER, Exported, Marker, fingerprint, objects_of, read_marker
 from txstore.compaction.progress import Meter, Progress
 from txstore.compaction.rewrite import pinned
 from txstore.compaction.window import items_ahead, ordered
@@ -230,12 +230,13 @@ class _Run:
             self._destination.put(key, marker.encode())
         if self._meter.wanted:
             for member, view in self._plan.arrays:
-                self._meter.expect(self._writer(member, view, None).count())
+                self._meter.expect(self._writer(member, view, self._since).count())
         for member, view in self._plan.arrays:
             self._write(member, self._writer(member, view, self._since))
             view.timeline.forget(view.node)
         if self._since is not None:
-            before = count_objects(self._destination.final, self._since.arrays.values())
+            root = self._destination.final
+            before = sum(1 for array in self._since.arrays.values() for _ in objects_of(root, array))
             self._deleted = before - self._done.unchanged - self._done.replaced
 
     def _marker(self, head: Head, state: State) -> tuple[str, Marker]:
@@ -257,8 +258,8 @@ class _Run:
         changes = None
         if since is not None and old is not None and old.form == fingerprint(form):
             changes = since.changes(view.node, view.grid, old.shape, view.shape)
-        earlier = None if old is None else old.path
-        return ArrayWriter(member.path, source, self._core.storage, self._options, self._destination, earlier, changes)
+        earlier = None if old is None else Earlier(old, changes)
+        return ArrayWriter(member.path, source, self._core.storage, self._options, self._destination, earlier)
 
     def _write(self, member: Member, writer: ArrayWriter) -> None:
         ahead = items_ahead(writer.source.chunk_bytes, self._workers)

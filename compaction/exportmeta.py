@@ -98,8 +98,15 @@ def chunk_key(index: tuple[int, ...], zarr_format: Literal[2, 3]) -> str:
     return ".".join(map(str, index)) or "0"
 
 
+def chunk_index(key: str, zarr_format: Literal[2, 3], ndim: int) -> tuple[int, ...] | None:
+    """The inverse of :func:`chunk_key`; None for what is no such key."""
+    parts = key.split("/")[1:] if zarr_format == 3 else key.split(".")
+    index = tuple(int(part) for part in parts if part.isascii() and part.isdecimal()) if ndim else ()
+    return index if chunk_key(index, zarr_format) == key and len(index) == ndim else None
+
+
 def _json(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, indent=2, allow_nan=False).encode("ascii")
 
 
-__all__ = ["Member", "array_document_v2", "chunk_key", "documents"]
+__all__ = ["Member", "array_document_v2", "chunk_index", "chunk_key", "documents"]

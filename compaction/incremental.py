@@ -42,6 +42,11 @@ class Changes:
         self._wide = [*cut, *self._clips.pop(WHOLE, ())]
         self._current: tuple[bytes, set[tuple[int, ...]]] = (WHOLE, set())
 
+    @property
+    def none(self) -> bool:
+        """Whether nothing differs."""
+        return not self._wide and not self._clips
+
     def touch(self, chunks: Iterable[tuple[int, ...]], box: Box) -> bool:
         """Whether one of the chunks, which all lie in `box` and in one partition, may differ."""
         if any(wide.intersect(box) is not None for wide in self._wide):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,23 +165,23 @@ def read_marker(root: str) -> Marker:
         raise AlreadyExistsError(f"{root} can't be brought up to date: {why}; {ADVICE}") from None
 
 
-def count_objects(root: str, arrays: Iterable[Exported]) -> int:
-    """How many chunks and shards an export holds."""
-
-    def count(folder: str) -> int:
-        found = 0
+def objects_of(root: str, array: Exported) -> Iterator[str]:
+    """The keys, below the array, of the chunks and shards of an array in an export, in any order."""
+    folders = [""]
+    while folders:
+        folder = folders.pop()
         try:
-            with os.scandir(folder) as entries:
+            with os.scandir(os.path.join(root, array.path, folder)) as entries:
                 for entry in entries:
+                    key = f"{folder}/{entry.name}" if folder else entry.name
                     if entry.is_dir(follow_symlinks=False):
-                        found += count(entry.path)
+                        folders.append(key)
                     elif entry.name not in _DOCUMENTS:
-                        found += 1
+                        yield key
         except FileNotFoundError:
-            return 0
-        return found
+            continue
+        except OSError as error:
+            raise storage_error(f"list {os.path.join(root, array.path, folder)}", error) from error
 
-    return sum(count(os.path.join(root, one.path)) for one in arrays)
 
-
-__all__ = ["ADVICE", "MARKER", "Exported", "Marker", "count_objects", "fingerprint", "first_array", "read_marker"]
+__all__ = ["ADVICE", "MARKER", "Exported", "Marker", "fingerprint", "first_array", "objects_of", "read_marker"]

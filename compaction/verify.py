@@ -195,12 +195,17 @@ def _arrays(connection: sa.Connection, found: _Findings, path: str) -> Iterator[
     rows, nodes = schema.node_versions, schema.nodes
     kinds = {row.id: (row.kind, row.partition) for row in connection.execute(sa.select(nodes))}
     newest: dict[int, Any] = {}
+    deleted: set[int] = set()
     for row in connection.execute(sa.select(rows).order_by(rows.c.version)):
         if row.node not in kinds:
             found.add("node", str(row.node), "has a place but no identity")
         elif row.parent is not None:
             newest[row.node] = row
+        else:
+            deleted.add(row.node)
     paths: dict[int, str | None] = {ROOT: ""}
+    # Made and deleted in one commit: what was made below it hangs nowhere, and rightly so.
+    paths.update({node: f"node {node}" for node in deleted if node not in newest})
 
     def path_of(node: int) -> str | None:
         chain: list[int] = []

@@ -18,7 +18,7 @@ from txstore.checksum import crc32c
 from txstore.codecs import TileCodec
 from txstore.compaction.importmeta import ChunkLayout, ImportedArray
 from txstore.compaction.zarrfiles import ZarrFiles, read_whole
-from txstore.errors import CorruptionError
+from txstore.errors import CorruptionError, InvalidInputError
 from txstore.grid import Grid, partition_key
 from txstore.shardindex import shard_index_size
 from txstore.staging import is_fill
@@ -164,6 +164,10 @@ class ZarrChunks:
             cells = self._source.decode(data, meta.chunks)
         except CorruptionError as error:
             raise CorruptionError(f"array {self._path or '/'!r}, chunk {chunk}: {error}") from None
+        except MemoryError:
+            raise InvalidInputError(
+                f"array {self._path or '/'!r}: a chunk of {self._bytes} bytes does not fit into memory"
+            ) from None
         if layout.swapped:
             cells = cells.byteswap()
         region = self._grid.chunk_box(chunk).intersect(self._shape)

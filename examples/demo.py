@@ -156,7 +156,7 @@ def run(out: Path, size: Size, console: Console) -> Model:
         console.print("correcting, breaking, finding, undoing ...")
         chapters.correct(store, model)
         fault = chapters.break_find_and_undo(store, model)
-        rows.append(("bad ingest", f"version {fault.version} by {fault.author}, {len(fault.boxes)} boxes, undone"))
+        rows.append(("bad ingest found and undone", f"version {fault.version:,}, {len(fault.boxes)} boxes"))
 
         console.print("exporting ...")
         store.compact()
@@ -169,18 +169,13 @@ def run(out: Path, size: Size, console: Console) -> Model:
         report = store.verify()
         model.require(f"verify: {report.problems}", report.ok)
         rows += [
-            ("bytes of the store", f"{bytes_before / 1e6:.1f} MB → {chapters.size_of(root) / 1e6:.1f} MB"),
-            *(
-                (f"export to Zarr v{number}", f"{result.stored_bytes / 1e6:.1f} MB, {result.rate_mb_s:,.0f} MB/s")
-                for number, result in exported.items()
-            ),
+            (f"export to Zarr v{number}", f"{result.stored_bytes / 1e6:.1f} MB, {result.rate_mb_s:,.0f} MB/s")
+            for number, result in exported.items()
         ]
+    rows.append(("bytes of the store", f"{bytes_before / 1e6:.1f} MB → {chapters.size_of(root) / 1e6:.1f} MB"))
 
     console.print("drawing ...")
-    picked = (
-        [frames[int(index)] for index in np.linspace(0, len(frames) - 1, 6)[:5] + 0.5] if len(frames) > 5 else frames
-    )
-    pictures.terrain_over_time(out / "terrain-over-time.png", picked, model.dem)
+    pictures.terrain_over_time(out / "terrain-over-time.png", pictures.stages(frames, 5), model.dem)
     pictures.fragment_map(out / "fragments.png", dem_before, CHUNKS, before, after)
     pictures.fault_and_undo(out / "bad-ingest.png", fault.dem, fault.boxes, model.dem, model.count)
     rows.append(("cells compared with NumPy", f"{model.compared:,}"))

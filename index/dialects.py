@@ -113,6 +113,10 @@ class SQLiteDialect:
 
     def close(self, connections: deque[sa.Connection]) -> None:
         """Close connections. The last one of a store to go checkpoints, so the lock is held meanwhile."""
+        if connections and self._unchecked_bytes and not self._read_only:
+            # Many short-lived writers beside one that stays would else leave the log to grow.
+            with contextlib.suppress(TxStoreError), self.exclusive():
+                self._checkpoint(connections[-1])
         if connections:
             # A reader may not be allowed to make the file of the lock; SQLite then checkpoints alone or not at all.
             with contextlib.nullcontext() if self._read_only else self.exclusive():
@@ -128,8 +132,10 @@ class SQLiteDialect:
     def after_commit(self, connection: sa.Connection) -> None:
         """Keep the write-ahead log short. Called with the lock held and no transaction open."""
         self._unchecked_bytes += _COMMIT_BYTES
-        if self._unchecked_bytes < WAL_LIMIT_BYTES:
-            return
+        if self._unchecked_bytes >= WAL_LIMIT_BYTES:
+            self._checkpoint(connection)
+
+    def _checkpoint(self, connection: sa.Connection) -> None:
         # The file never shrinks by itself, so that its size says how long the log once was, not how long it is.
         self._unchecked_bytes = 0
         try:

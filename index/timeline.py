@@ -53,7 +53,8 @@ class Timeline:
         self._lock = threading.RLock()
         self._upto = lineage.version
         self._maintenance = head.maintenance
-        self._structure = 0
+        self._began = lineage.version
+        self._structure = lineage.version
         self._newest: tuple[int, int] | None = None
         self._changed: dict[tuple[int, Change], int] = {}
         self._children: dict[tuple[int, str], tuple[int, NodeRow | None]] = {}
@@ -110,7 +111,8 @@ class Timeline:
                 self._structure = version
 
     def _unchanged(self, node: int, flag: Change, since: int) -> bool:
-        return self._changed.get((node, flag), 0) <= since
+        # What was changed before this process looked at the branch is not known, only that it was before.
+        return self._changed.get((node, flag), self._began) <= since
 
     # --- nodes ----------------------------------------------------------------------------------
 

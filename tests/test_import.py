@@ -477,6 +477,16 @@ def test_a_file_that_is_far_too_large(store: Any, tmp_path: Path) -> None:
         store.import_zarr(src)
 
 
+def test_a_chunk_that_is_said_to_be_larger_than_any_memory(store: Any, tmp_path: Path) -> None:
+    src = tree(tmp_path / "src", 3)
+    path = src / "land" / "count" / "zarr.json"
+    document = json.loads(path.read_text())
+    document["shape"] = document["chunk_grid"]["configuration"]["chunk_shape"] = [2**50]
+    path.write_text(json.dumps(document))
+    with pytest.raises(TxStoreError, match="'land/count'"):
+        store.import_zarr(src)
+
+
 # -- progress -------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from txstore.errors import (
     CommitUnknownError,
     ConflictError,
     InvalidInputError,
+    StorageError,
     StoreNotFoundError,
 )
 from txstore.index import branches, commitlog, lookup
@@ -452,21 +453,33 @@ class Store:
         given = options.pop("txid", None)
         while True:
             tried += 1
+            # A transaction that was refused has left no trace, so the caller's id serves the next attempt as well.
             tx = self.transaction(txid=given, **options)
-            given = None  # a second attempt is another transaction
             try:
                 with tx:
                     result = fn(tx)
                 return result
             except ConflictError:
-                late = deadline is not None and time.monotonic() >= deadline
-                if late or (attempts is not None and tried >= attempts):
+                if self._enough(tried, attempts, deadline):
                     raise
-            except CommitUnknownError:
-                if self.resolve(tx.txid) is not None:
+            except CommitUnknownError as unknown:
+                try:
+                    landed = self.resolve(tx.txid) is not None
+                except StorageError:
+                    raise unknown from None
+                if landed:
                     return result
+                if given is not None or self._enough(tried, attempts, deadline):
+                    raise StorageError(
+                        f"transaction {tx.txid} has not landed and never will; run it again with another txid"
+                    ) from unknown
             # Full jitter: many writers of one place spread out instead of meeting again.
             time.sleep(random.uniform(0, min(0.1, 0.0005 * 2 ** min(tried, 8))))
+
+    @staticmethod
+    def _enough(tried: int, attempts: int | None, deadline: float | None) -> bool:
+        late = deadline is not None and time.monotonic() >= deadline
+        return late or (attempts is not None and tried >= attempts)
 
     def resolve(self, txid: uuid.UUID | str) -> Commit | None:
         """What became of a transaction; None: it has not committed and never will.

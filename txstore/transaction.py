@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +26,7 @@ from txstore.index.commit import Committed, commit
 from txstore.index.edits import AttributeEdit, Edit, ReadCells, Reads
 from txstore.index.lookup import NodeRow
 from txstore.index.timeline import Timeline
+from txstore.names import check_name
 from txstore.nodes import StagedNodes
 from txstore.pieces import Selection
 from txstore.reader import ArrayView
@@ -67,6 +69,7 @@ class Transaction(Group):
         self._state = state
         self._timeline = timeline
         self._pin: int | None = pin
+        self._pid = os.getpid()
         self._txid = txid
         self._message = message
         self._author = author
@@ -129,7 +132,7 @@ class Transaction(Group):
             self.abort()
 
     def __del__(self) -> None:
-        if getattr(self, "_status", "") == "open" and not self._core.closed:
+        if getattr(self, "_status", "") == "open" and not self._core.closed and self._pid == os.getpid():
             warnings.warn(f"{self!r} was dropped without commit() or abort(): aborted", ResourceWarning, stacklevel=2)
             self.abort()
 
@@ -140,6 +143,10 @@ class Transaction(Group):
         self._core.check_open()
         if self._status != "open":
             raise TransactionClosedError(f"transaction {self._txid} is {self._status}; begin a new one")
+        if self._pid != os.getpid():
+            raise TransactionClosedError(
+                f"transaction {self._txid} belongs to the process that this one was forked from; begin a new one"
+            )
 
     # --- Tree -----------------------------------------------------------------------------------
 
@@ -153,6 +160,32 @@ class Transaction(Group):
             if self._reads is not None and (row is None or (parent >= 0 and row.id > 0)):
                 self._reads.names.setdefault((parent, name), None if row is None else row.id)
             return row
+
+    @contextlib.contextmanager
+    def looking_up(self, parent: NodeRow, *paths: str) -> Iterator[None]:
+        """Note the names that a change of structure goes by: those that it finds and, if it is refused, all of them.
+
+        A name that it finds free and then takes is checked as structure.
+        """
+        if self._reads is None:
+            yield
+            return
+        steps: list[tuple[int, str, NodeRow | None]] = []
+        for path in paths:
+            row: NodeRow | None = parent
+            for name in check_name(path):
+                if row is None or row.kind != "group":
+                    break
+                above, row = row.id, self._nodes.child(row.id, name)
+                steps.append((above, name, row))
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            for above, name, row in steps:
+                if not done if row is None else above >= 0 and row.id > 0:
+                    self._reads.names.setdefault((above, name), None if row is None else row.id)
 
     def children(self, parent: int) -> list[NodeRow]:
         """See Tree."""
@@ -358,6 +391,9 @@ class Transaction(Group):
         """Drop everything staged, with its files; idempotent. After a commit it does nothing."""
         with self._lock:
             if self._status != "open":
+                return
+            if self._pid != os.getpid():
+                self._status = "aborted"  # a forked child drops its copy; the transaction is its parent's
                 return
             try:
                 self._segments.abort()

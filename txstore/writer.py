@@ -169,16 +169,17 @@ class StagingWriter:
         with tx._lock:
             tx._check_open()
             tx._nodes.require(parent.id)
-            row, full = tx._nodes.create(
-                parent,
-                path,
-                parent_path,
-                kind,
-                metadata=None if made is None else made.metadata.stored(),
-                partition=None if made is None else made.partition,
-                overwrite=overwrite,
-                implicit=implicit,
-            )
+            with tx.looking_up(parent, path):
+                row, full = tx._nodes.create(
+                    parent,
+                    path,
+                    parent_path,
+                    kind,
+                    metadata=None if made is None else made.metadata.stored(),
+                    partition=None if made is None else made.partition,
+                    overwrite=overwrite,
+                    implicit=implicit,
+                )
             if made is not None:
                 grid = Grid(made.metadata.chunks, made.metadata.shards, partition_extent(made.partition))
                 tx._arrays[row.id] = StagedArray(row.id, full, grid, made.shape)
@@ -194,14 +195,16 @@ class StagingWriter:
         with self._tx._lock:
             self._tx._check_open()
             self._tx._nodes.require(parent.id)
-            self._tx._nodes.delete(parent, path, parent_path)
+            with self._tx.looking_up(parent, path):
+                self._tx._nodes.delete(parent, path, parent_path)
 
     def move(self, parent: NodeRow, parent_path: str, source: str, target: str) -> None:
         """Stage a move."""
         with self._tx._lock:
             self._tx._check_open()
             self._tx._nodes.require(parent.id)
-            self._tx._nodes.move(parent, source, target, parent_path)
+            with self._tx.looking_up(parent, source, target):
+                self._tx._nodes.move(parent, source, target, parent_path)
 
 
 def _cast(path: str, values: Any, dtype: np.dtype[Any], casting: Any) -> NDArray[Any]:

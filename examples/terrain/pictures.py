@@ -52,12 +52,23 @@ def _scale(figure: Figure, axes: Any, low: float, high: float) -> None:
     bar.outline.set_visible(False)
 
 
+def stages(frames: Sequence[tuple[int, np.ndarray]], count: int) -> list[tuple[int, np.ndarray]]:
+    """So many of the frames, in their order, that the surveyed part grows by steps as even as they allow."""
+    left = [frame for frame in frames if not np.isnan(frame[1]).all()]
+    shares = [float(np.count_nonzero(~np.isnan(dem))) / dem.size for _, dem in left]
+    picked: set[int] = set()
+    for wanted in np.linspace(0.1, 0.97, count):
+        free = [index for index in range(len(left)) if index not in picked]
+        picked |= set(sorted(free, key=lambda index: abs(shares[index] - wanted))[:1])
+    return [left[index] for index in sorted(picked)]
+
+
 def terrain_over_time(file: Path, frames: Sequence[tuple[int, np.ndarray]], corrected: np.ndarray) -> None:
     """Five versions of the survey while it came in, and the corrected terrain at the end."""
     low, high = float(np.nanmin(corrected)), float(np.nanmax(corrected))
     figure = Figure(figsize=(13, 7.4), layout="constrained", facecolor="white")
     panels = figure.subplots(2, 3)
-    for axes, (version, dem) in zip(panels.flat, frames, strict=False):
+    for axes, (version, dem) in zip(panels.flat[:-1], frames, strict=False):
         share = 100 * np.count_nonzero(~np.isnan(dem)) / dem.size
         axes.imshow(relief(dem, low, high), interpolation="nearest")
         _plain(axes, f"version {version:,}", f"{share:.0f} % surveyed")
