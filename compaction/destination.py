@@ -69,6 +69,10 @@ class Destination:
         self._parent, self._name = os.path.split(final)
         self._check()
         self._guard = _only_one(final) if replace else None
+        #: The directories whose names have to be durable, the deepest first.
+        self._above = [self._parent]
+        while not os.path.isdir(self._above[-1]) and os.path.dirname(self._above[-1]) != self._above[-1]:
+            self._above.append(os.path.dirname(self._above[-1]))
         try:
             os.makedirs(self._parent, exist_ok=True)
             self._sweep()
@@ -109,8 +113,8 @@ class Destination:
         try:
             self._finish()
             self._move()
-            if self._sync:
-                _sync_directory(self._parent)
+            for directory in self._above if self._sync else ():
+                _sync_directory(directory)
         except OSError as error:
             raise storage_error(f"move what was exported to {self.final}", error) from error
         self._release()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,9 @@ from txstore.compaction.exportzip import ZipDestination
 from txstore.compaction.incremental import Since
 from txstore.compaction.marker import MARKER, Exported, Marker, fingerprint, objects_of, read_marker
 from txstore.compaction.progress import Meter, Progress
-from txstore.compaction.rewrite import pinned
 from txstore.compaction.window import items_ahead, ordered
 from txstore.core import Core, State
-from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError
+from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError, StorageError
 from txstore.index.engine import Head, read_head
 from txstore.index.timeline import Timeline
 from txstore.reader import ArrayView
@@ -139,7 +138,7 @@ def export(
         raise InvalidInputError("executor= must run threads: chunks are read through this process's store")
     core = store._core
     known = _reference(version, branch)
-    with pinned(core, **known) as (state, timeline):
+    with _held(core, known) as (state, timeline):
         found = plan(core, state, timeline, options)
         sync = core.storage.sync
         destination = open_destination(dest, core.address.root, replace=overwrite or incremental, sync=sync)
@@ -152,6 +151,18 @@ def export(
             destination.abort()
             raise
     return run.report(state.commit)
+
+
+def _held(core: Core, reference: dict[str, Any]) -> AbstractContextManager[tuple[State, Timeline]]:
+    """A state that can't expire meanwhile."""
+    try:
+        assert core.holder
+    except StorageError:
+        if not core.read_only:
+            raise
+        # Who may not write there can't say what it reads; should the version expire, that shows as an error.
+        return nullcontext(core.state(**reference))
+    return core.pinned(**reference)
 
 
 def _reference(version: int | None, branch: str | None) -> dict[str, Any]:

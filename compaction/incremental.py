@@ -18,7 +18,7 @@ from txstore.grid import WHOLE, Grid
 from txstore.index import branches, commitlog, lookup
 from txstore.index.branches import Lineage
 from txstore.index.edits import Change, Touched
-from txstore.index.engine import read_head
+from txstore.index.engine import Head, read_head
 
 
 class Changes:
@@ -97,6 +97,7 @@ class Since:
 
     def __init__(self, core: Core, old: Marker, seen: Lineage, options: Mapping[str, Any], root: str) -> None:
         self._core = core
+        self._root = root
         with core.index.read() as connection:
             head = read_head(connection)
             if old.arrays and (old.store != head.uuid.hex() or old.epoch != head.epoch or old.version > head.head):
@@ -106,11 +107,8 @@ class Since:
                 raise InvalidInputError(f"{root} was exported with another {differ}; use the same, or {ADVICE}")
             before = branches.lineage(connection, old.branch, old.version)
             self._parted = parted(before, seen)
-            if old.arrays and self._parted < head.conflict_horizon:
-                raise SnapshotExpiredError(
-                    f"what has changed since version {self._parted} is known no longer, only since "
-                    f"{head.conflict_horizon}: {root} can't be brought up to date; {ADVICE}"
-                )
+            if old.arrays:
+                self._require_rows(head)
             self._sides = [before, seen]
             self._linear = self._parted == old.version
             self._touched: dict[int, Change] = {}
@@ -120,12 +118,21 @@ class Since:
                         self._touched[node] = self._touched.get(node, Change(0)) | change
         self.arrays = {one.node: one for one in old.arrays}
 
+    def _require_rows(self, head: Head) -> None:
+        if self._parted < head.conflict_horizon:
+            raise SnapshotExpiredError(
+                f"what has changed since version {self._parted} is known no longer, only since "
+                f"{head.conflict_horizon}: {self._root} can't be brought up to date; {ADVICE}"
+            )
+
     def changes(self, node: int, grid: Grid, old: tuple[int, ...], new: tuple[int, ...]) -> Changes:
         """Which chunks of an array may differ, given its shapes at both versions."""
         touched = self._touched.get(node, Change(0))
         if not touched & (Change.CELLS | Change.SHAPE):
             return Changes(grid)
         with self._core.index.read() as connection:
+            # Again, and in the snapshot of the rows that are read here: vacuum may have come by.
+            self._require_rows(read_head(connection))
             smallest = tuple(map(min, old, new))
             clips: list[tuple[bytes, Box]] = []
             for side in self._sides:

@@ -284,6 +284,33 @@ def test_a_huge_sparse_array_costs_what_is_in_it(store: Any, tmp_path: Path) -> 
     assert len([key for key in contents(tmp_path / "out") if "/c/" in key]) == 1
 
 
+def test_a_huge_array_that_was_cleared_costs_nothing(store: Any, tmp_path: Path) -> None:
+    with store.transaction() as tx:
+        tx.create_array("a", shape=(2**40, 2**20), dtype="u1", chunks=(256, 256))
+        tx["a"][5:7, 5:7] = 9
+    with store.transaction() as tx:
+        tx["a"].clear()
+        tx["a"][2**39, 2**19] = 1
+    report = store.export(tmp_path / "out")
+    assert report.chunks_written == 1
+    with opened(tmp_path / "out") as root:
+        assert root["a"][2**39, 2**19] == 1
+        assert root["a"][5, 5] == 0
+
+
+def test_one_value_over_all_partitions(store: Any, tmp_path: Path) -> None:
+    with store.transaction() as tx:
+        tx.create_array("a", shape=(2**17,), dtype="u1", chunks=(4,), codecs=())
+        tx["a"][...] = 7
+    with store.transaction() as tx:
+        tx["a"][2**16 :] = 0
+        tx["a"][3:6] = 1
+    report = store.export(tmp_path / "out.zip")
+    assert report.chunks_written == 2**14
+    with opened(tmp_path / "out.zip") as root:
+        same(root["a"][...], store["a"][...])
+
+
 # -- shapes ---------------------------------------------------------------------------------------
 
 
@@ -374,6 +401,20 @@ def test_a_store_that_is_read_only(open_store: Any, tmp_path: Path) -> None:
     create(open_store(), "a", DEM)
     open_store(mode="r").export(tmp_path / "out")
     with opened(tmp_path / "out") as root:
+        same(root["a"][...], DEM)
+
+
+def test_a_store_in_a_place_that_can_not_be_written(
+    open_store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(open_store(), "a", DEM)
+
+    def refuse(*arguments: Any) -> Any:
+        raise StorageError("can't make a lock file")
+
+    monkeypatch.setattr("txstore.core.Holder", refuse)
+    open_store(mode="r").export(tmp_path / "new" / "place" / "out")
+    with opened(tmp_path / "new" / "place" / "out") as root:
         same(root["a"][...], DEM)
 
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from txstore.boxes import Box, full
 from txstore.codecs import TileCodec
@@ -170,6 +174,25 @@ class LayeredArray:
             return box
         limit = self._limit(fragment.order)
         return box if limit is None else box.intersect(limit)
+
+    def value(self, fragment: Fragment) -> NDArray[Any]:
+        """The value of a fill, 0-d."""
+        data = fragment.directory(self.grid.chunks).value
+        if data is None:
+            return self.meta.fill_value
+        return np.frombuffer(data, self.meta.dtype.newbyteorder("<")).astype(self.meta.dtype).reshape(())
+
+    def spread(self) -> list[Box]:
+        """Where one value was written over many partitions at once, unless it is the fill value; within the shape."""
+        if self.node < 0:
+            return []
+        whole = self.timeline.table(self.node, WHOLE, self.grid, self.meta.dtype.itemsize, self.version)
+        fills = whole.fragments[: whole.upto_version(self.version)]
+        fill = self.meta.fill_value.tobytes()
+        # What has been vacuumed lies below the base of every partition.
+        written = [one for one in fills if not one.stripped and self.value(one).tobytes() != fill]
+        boxes = [self._shown(one, full(self.shape)) for one in written]
+        return [box for box in boxes if box is not None]
 
     def prepare(self, box: Box) -> None:
         """Load the index rows of all partitions that a box touches."""

@@ -251,13 +251,6 @@ class ArrayView(LayeredArray):
             out[mask] = self.codec.decode(self.source.fetch(place), (count,))
         return out
 
-    def value(self, fragment: Fragment) -> NDArray[Any]:
-        """The value of a fill, 0-d."""
-        data = fragment.directory(self.grid.chunks).value
-        if data is None:
-            return self.meta.fill_value
-        return np.frombuffer(data, self.meta.dtype.newbyteorder("<")).astype(self.meta.dtype).reshape(())
-
     def stored_fragments(self, selection: Selection | None) -> list[Fragment]:
         """Bases and fragments that concern a selection (None: the whole array), oldest first."""
         bounds = full(self.shape) if selection is None else selection.bounds
@@ -366,23 +359,19 @@ class ArrayView(LayeredArray):
             yield from self.stored_in(partition, box)
 
     def _partitions(self) -> Iterable[bytes]:
-        _, whole = self._tables(b"") if self.node >= 0 else (None, None)
-        if whole is not None and whole.upto_version(self.version):
-            return [key for key, _ in self.grid.partitions_in(full(self.shape))]
-        known = self.timeline.partitions(self.node, self.version)
+        known = set(self.timeline.partitions(self.node, self.version))
+        for box in self.spread():
+            known.update(key for key, _ in self.grid.partitions_in(box))
         return sorted(known, key=lambda key: self.grid.partition_box(key).lo)
 
     def stored_in(self, partition: bytes, box: Box) -> list[tuple[int, ...]]:
         """Chunks of one partition that touch `box` and may hold anything but fill, in C order."""
-        table, whole = self._tables(partition)
-        assert table is not None and whole is not None
+        table, _ = self._tables(partition)
+        assert table is not None
         chunks, wide = table.touched_chunks(table.upto_version(self.version))
-        more, wider = whole.touched_chunks(whole.upto_version(self.version))
-        boxes = [*wide, *wider]
         if table.base is not None:
             chunks |= set(self._of_base(table.base))
-        chunks |= more
-        for one in boxes:
+        for one in [*wide, *self.spread()]:
             part = one.intersect(box)
             if part is not None:
                 chunks |= {chunk for chunk, _ in self.grid.chunks_in(part)}
