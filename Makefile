@@ -21,7 +21,7 @@ BENCH_VENV ?= .venv-bench
 BIN := $(VENV)/bin
 BENCH_BIN := $(BENCH_VENV)/bin
 
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n auto --dist worksteal
 DEMO_SIZE ?= full
 DEMO_OUT ?= demo-output
 BENCH_ARGS ?=
