@@ -290,7 +290,7 @@ class _Run:
     # --- filling ------------------------------------------------------------------------------------
 
     def _fill(self, job: _Job) -> None:
-        pool = self._core.pool
+        pool, writer = self._core.pool, self._tx.writer(f"{job.path!r}")
         ahead = items_ahead(job.chunks.chunk_bytes, self._core.workers)
         grid, shape = self._tx.view(job.row, job.path).grid, full(job.imported.shape)
         for key, chunks in job.chunks.by_partition():
@@ -309,7 +309,7 @@ class _Run:
                 directory, frame = Directory.tiles(places), Frame(tiles.frame, still, still)
                 itemsize = job.imported.meta.dtype.itemsize
                 fragment = Fragment(STAGED, 0, Kind.SET, False, clip, frame, directory, itemsize)
-                self._tx.adopt(job.row, job.path, fragment)
+                writer.adopt(job.row, job.path, fragment)
 
     def _put(self, found: SourceChunk) -> Place | None:
         self._read += found.read

@@ -74,6 +74,11 @@ class Timeline:
         """The newest version that this process has learned of."""
         return self._upto
 
+    @property
+    def began(self) -> int:
+        """The version at which this process first looked at the branch: what changed until then is not known."""
+        return self._began
+
     def at(self, version: int) -> Lineage:
         """What a reader of that version sees."""
         return self._lineage.at(version)

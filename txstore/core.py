@@ -131,9 +131,9 @@ class Core:
             raise StoreClosedError(f"the store {self.address.root} has been closed; open it again")
         if self._pid != os.getpid():
             with self._lock:
-                # The holder renews itself, and goes on holding what open transactions have pinned.
+                # What is pinned is pinned by the parent: a child has none of its transactions.
                 self._pid = os.getpid()
-                self._pool = None
+                self._pool = self._holder = None
 
     def require_writable(self, what: str) -> None:
         """Raise ReadOnlyError where the store was opened for reading."""
@@ -241,7 +241,8 @@ class Core:
 
     def _remember(self, state: State, timeline: Timeline) -> None:
         with self._lock:
-            if self._main is None or self._main[0].head <= state.head:
+            # Another thread may have begun the timeline at a newer head: it knows nothing of what came in between.
+            if timeline.began <= state.head and (self._main is None or self._main[0].head <= state.head):
                 self._main = state, timeline
 
     @contextlib.contextmanager
@@ -251,14 +252,15 @@ class Core:
         version = reference.get("version")
         named = reference.get("tag") is not None or reference.get("as_of") is not None
         low = self.known_head if not isinstance(version, int) else min(version, self.known_head)
-        pin = self.holder.pin(0 if named else max(low, 0))
+        holder = self.holder
+        pin = holder.pin(0 if named else max(low, 0))
         try:
             state, timeline = self.state(**reference)
-            pin, old = self.holder.pin(state.version), pin
-            self.holder.unpin(old)
+            pin, old = holder.pin(state.version), pin
+            holder.unpin(old)
             yield state, timeline
         finally:
-            self.holder.unpin(pin)
+            holder.unpin(pin)
 
     def landed(self, state: State, row: CommitRow, touched: Touched) -> None:
         """Learn of a commit of this process: the next transaction need not ask what it changed."""

@@ -7,7 +7,7 @@ import os
 import threading
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -20,13 +20,11 @@ from txstore.errors import (
     TransactionClosedError,
     TxStoreError,
 )
-from txstore.fragment import Fragment
 from txstore.group import Group
 from txstore.index.commit import Committed, commit
 from txstore.index.edits import AttributeEdit, Edit, ReadCells, Reads
 from txstore.index.lookup import NodeRow
 from txstore.index.timeline import Timeline
-from txstore.names import check_name
 from txstore.nodes import StagedNodes
 from txstore.pieces import Selection
 from txstore.reader import ArrayView
@@ -161,32 +159,6 @@ class Transaction(Group):
                 self._reads.names.setdefault((parent, name), None if row is None else row.id)
             return row
 
-    @contextlib.contextmanager
-    def looking_up(self, parent: NodeRow, *paths: str) -> Iterator[None]:
-        """Note the names that a change of structure goes by: those that it finds and, if it is refused, all of them.
-
-        A name that it finds free and then takes is checked as structure.
-        """
-        if self._reads is None:
-            yield
-            return
-        steps: list[tuple[int, str, NodeRow | None]] = []
-        for path in paths:
-            row: NodeRow | None = parent
-            for name in check_name(path):
-                if row is None or row.kind != "group":
-                    break
-                above, row = row.id, self._nodes.child(row.id, name)
-                steps.append((above, name, row))
-        done = False
-        try:
-            yield
-            done = True
-        finally:
-            for above, name, row in steps:
-                if not done if row is None else above >= 0 and row.id > 0:
-                    self._reads.names.setdefault((above, name), None if row is None else row.id)
-
     def children(self, parent: int) -> list[NodeRow]:
         """See Tree."""
         with self._lock:
@@ -294,12 +266,6 @@ class Transaction(Group):
         """Append encoded tiles to the transaction's segment; see ``staging.Sink``."""
         self._check_open()
         return self._segments.put(chunks)
-
-    def adopt(self, row: NodeRow, path: str, fragment: Fragment) -> None:
-        """Stage a fragment whose tiles :meth:`put` has taken: for importers, which have whole encoded chunks."""
-        with self._lock:
-            self._check_open()
-            self._staged(row, path).add([fragment])
 
     # --- commit and abort -----------------------------------------------------------------------
 

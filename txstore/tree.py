@@ -10,6 +10,7 @@ from txstore.reader import ArrayView
 
 if TYPE_CHECKING:
     from txstore.commits import Commit
+    from txstore.fragment import Fragment
     from txstore.pieces import Selection
 
 #: The root group as a row: it is there before anything is written.
@@ -64,6 +65,9 @@ class Writer(Protocol):
 
     def write(self, row: NodeRow, path: str, selection: Selection, values: Any, casting: str | None) -> None:
         """Stage cells."""
+
+    def adopt(self, row: NodeRow, path: str, fragment: Fragment) -> None:
+        """Stage a fragment whose tiles are in the transaction's segment already."""
 
     def accumulate(self, row: NodeRow, path: str, selection: Selection, values: Any, op: str) -> None:
         """Stage an accumulation."""

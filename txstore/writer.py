@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from txstore.group import Group
 from txstore.index.lookup import NodeRow
 from txstore.index.timeline import partition_extent
 from txstore.jsonvalues import normalize_attribute
+from txstore.names import check_name
 from txstore.pieces import Selection
 from txstore.segment import Kind
 from txstore.selection import parse_basic
@@ -55,6 +58,10 @@ class StagingWriter:
         with self._tx._lock:
             self._tx._check_open()
             staged.add(fragments)
+
+    def adopt(self, row: NodeRow, path: str, fragment: Fragment) -> None:
+        """Stage a fragment whose tiles ``Transaction.put`` has taken: for importers, which have encoded chunks."""
+        self._stage(self._target(row, path)[0], [fragment])
 
     def write(self, row: NodeRow, path: str, selection: Selection, values: Any, casting: Any) -> None:
         """Stage cells."""
@@ -169,7 +176,7 @@ class StagingWriter:
         with tx._lock:
             tx._check_open()
             tx._nodes.require(parent.id)
-            with tx.looking_up(parent, path):
+            with _looking_up(tx, parent, path):
                 row, full = tx._nodes.create(
                     parent,
                     path,
@@ -195,7 +202,7 @@ class StagingWriter:
         with self._tx._lock:
             self._tx._check_open()
             self._tx._nodes.require(parent.id)
-            with self._tx.looking_up(parent, path):
+            with _looking_up(self._tx, parent, path):
                 self._tx._nodes.delete(parent, path, parent_path)
 
     def move(self, parent: NodeRow, parent_path: str, source: str, target: str) -> None:
@@ -203,8 +210,36 @@ class StagingWriter:
         with self._tx._lock:
             self._tx._check_open()
             self._tx._nodes.require(parent.id)
-            with self._tx.looking_up(parent, source, target):
+            with _looking_up(self._tx, parent, source, target):
                 self._tx._nodes.move(parent, source, target, parent_path)
+
+
+@contextlib.contextmanager
+def _looking_up(tx: Transaction, parent: NodeRow, *paths: str) -> Iterator[None]:
+    """Note the names that a change of structure goes by: those that it finds and, if it is refused, all of them.
+
+    A name that it finds free and then takes is checked as structure.
+    """
+    reads = tx._reads
+    if reads is None:
+        yield
+        return
+    steps: list[tuple[int, str, NodeRow | None]] = []
+    for path in paths:
+        row: NodeRow | None = parent
+        for name in check_name(path):
+            if row is None or row.kind != "group":
+                break
+            above, row = row.id, tx._nodes.child(row.id, name)
+            steps.append((above, name, row))
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        for above, name, row in steps:
+            if not done if row is None else above >= 0 and row.id > 0:
+                reads.names.setdefault((above, name), None if row is None else row.id)
 
 
 def _cast(path: str, values: Any, dtype: np.dtype[Any], casting: Any) -> NDArray[Any]:
