@@ -88,8 +88,8 @@ def expire(store: Store, *, older_than: Any, keep_last: int | None, dry_run: boo
     if keep_last is not None and (not isinstance(keep_last, int) or isinstance(keep_last, bool) or keep_last < 1):
         raise InvalidInputError(f"keep_last={keep_last!r} must be an integer from 1 on")
     moment = None if older_than is None else _moment(older_than)
-    with core.index.dialect.exclusive(), core.index.read() as connection:
-        # Under the lock: a transaction that begins from now on pins a version at or above this head.
+    with core.index.maintain() as connection:
+        # Pins are read and the horizon is moved under one lock: whoever begins from now on sees the new horizon.
         head = read_head(connection)
         wanted = [head.head]
         if keep_last is not None:
@@ -100,8 +100,8 @@ def expire(store: Store, *, older_than: Any, keep_last: int | None, dry_run: boo
         wanted += Holder.live(core.locks).values()
         horizon = max(head.horizon, min(wanted))
         expired = commitlog.count_commits(connection, head.horizon, horizon)
-    if not dry_run:
-        horizon = retention.move_horizon(core.index, horizon)
+        if not dry_run:
+            retention.move_horizon(connection, head, horizon)
     return ExpireReport(horizon, head.horizon, expired, dry_run)
 
 

@@ -232,16 +232,10 @@ class Freed:
     bytes: int = 0
 
 
-def move_horizon(index: Index, horizon: int) -> int:
-    """Raise the horizon; it never goes back. Returns what it is then."""
-    with index.maintain() as connection:
-        head = read_head(connection)
-        horizon = max(head.horizon, min(horizon, head.head))
-        if horizon > head.horizon:
-            connection.execute(
-                schema.store.update().values(horizon=horizon, maintenance=schema.store.c.maintenance + 1)
-            )
-    return horizon
+def move_horizon(connection: sa.Connection, head: Head, horizon: int) -> None:
+    """Raise the horizon, inside a write transaction; it never goes back."""
+    if head.horizon < horizon <= head.head:
+        connection.execute(schema.store.update().values(horizon=horizon, maintenance=schema.store.c.maintenance + 1))
 
 
 def steps(rows: Garbage) -> Iterator[Garbage]:

@@ -247,7 +247,13 @@ class Core:
 
     @contextlib.contextmanager
     def pinned(self, **reference: Any) -> Iterator[tuple[State, Timeline]]:
-        """A state, resolved as :meth:`state` does, that can't expire while it is used."""
+        """A state, resolved as :meth:`state` does, that can't expire while it is used.
+
+        Where a store that is open for reading lies on a disk that can't be written, nothing can be pinned.
+        """
+        if self.read_only and not os.access(os.path.dirname(self.locks), os.W_OK):
+            yield self.state(**reference)
+            return
         # Pin first, then look: as low as the reference may lie, and as high as it does afterwards.
         version = reference.get("version")
         named = reference.get("tag") is not None or reference.get("as_of") is not None
@@ -255,12 +261,22 @@ class Core:
         holder = self.holder
         pin = holder.pin(0 if named else max(low, 0))
         try:
-            state, timeline = self.state(**reference)
+            state, timeline = self.state_pinned(**reference)
             pin, old = holder.pin(state.version), pin
             holder.unpin(old)
             yield state, timeline
         finally:
             holder.unpin(pin)
+
+    def state_pinned(self, **reference: Any) -> tuple[State, Timeline]:
+        """As :meth:`state`, after the caller has pinned a version at or below it.
+
+        Expiry reads the pins and moves the horizon under one lock. Who asks for the newest state gets one that the
+        horizon can't have passed; who asks for an older one has to come before expiry, or after it.
+        """
+        newest = all(reference.get(key) is None for key in ("version", "as_of", "tag"))
+        with contextlib.nullcontext() if newest or self.read_only else self.index.dialect.exclusive():
+            return self.state(**reference)
 
     def landed(self, state: State, row: CommitRow, touched: Touched) -> None:
         """Learn of a commit of this process: the next transaction need not ask what it changed."""

@@ -77,6 +77,11 @@ def create_store(root: Path, *, exclusive: bool, timeout_s: float) -> None:
         try:
             SQLiteDialect.initialize(str(fresh))
             _fill(fresh, root, timeout_s)
+            log = Path(f"{fresh}-wal")
+            if log.exists() and log.stat().st_size:
+                raise StorageError(
+                    f"the store {root} can't be made: its index was not written whole; is the disk full?"
+                )
             _sync(fresh)
             os.rename(fresh, final)
             _sync(root)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from txstore.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from txstore.index.edits import ROOT, NodeCreate, NodeDelete, NodeEdit, NodeMove
 from txstore.index.lookup import NodeRow
@@ -60,7 +62,14 @@ class StagedNodes:
                     rows.pop(name, None)
                 else:
                     rows[name] = row
-        return [rows[name] for name in sorted(rows)]
+        found = [rows[name] for name in sorted(rows)]
+        self._met(found)
+        return found
+
+    def _met(self, rows: Iterable[NodeRow]) -> None:
+        """Remember where nodes hang that are given out, so that a deletion above them is told to their handles."""
+        for row in rows:
+            self._rows.setdefault(row.id, row)
 
     def all_nodes(self) -> dict[int, list[NodeRow]]:
         """Every node, by parent."""
@@ -73,6 +82,7 @@ class StagedNodes:
         below: dict[int, list[NodeRow]] = {}
         for key in sorted(rows, key=lambda key: key[1]):
             below.setdefault(key[0], []).append(rows[key])
+        self._met(rows[key] for key in rows)
         return below
 
     def require(self, node: int) -> None:

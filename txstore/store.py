@@ -400,7 +400,7 @@ class Store:
         # Pin first, then look: expiry looks at the pins after it has taken the lock, so one sees the other.
         pin = core.holder.pin(core.known_head if base is None else min(base, core.known_head))
         try:
-            state, timeline = core.state(branch=branch, version=base)
+            state, timeline = core.state_pinned(branch=branch, version=base)
             return Transaction(
                 core,
                 state,
