@@ -150,6 +150,8 @@ def run(out: Path, size: Size, console: Console) -> Model:
         store.compact()
         after = on_read_path(store)
         chapters.check_head(store, model, "after compaction")
+        store.create_tag("as-surveyed")
+        surveyed = model.dem.copy()
         rows.append(("fragments read, before and after", f"{len(before):,} → {len(after):,}"))
         frames = chapters.check_history(store, model, done.landed)
 
@@ -161,11 +163,11 @@ def run(out: Path, size: Size, console: Console) -> Model:
         console.print("exporting ...")
         store.compact()
         exported = chapters.export_and_reread(store, model, out)
-        store.create_tag("survey-done")
-        store.expire(keep_last=10)
+        store.expire(keep_last=1)
         store.vacuum()
         store.vacuum()
         chapters.check_head(store, model, "after expiry and vacuum")
+        model.check("the tagged version, after vacuum", store.snapshot(tag="as-surveyed")["dem"][...], surveyed)
         report = store.verify()
         model.require(f"verify: {report.problems}", report.ok)
         rows += [

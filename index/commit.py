@@ -116,7 +116,7 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
         translated = index.dialect.translate(error)
         if index.dialect.is_duplicate(error) and edit.txid:
             translated = _reused(index, edit.txid) or translated
-        elif in_doubt and edit.txid:
+        elif in_doubt and edit.txid and not index.dialect.is_full(error):
             landed = _settle(index, edit.txid, translated)
             if landed is not None:
                 return Committed(landed)

@@ -70,9 +70,8 @@ class SQLiteDialect:
 
     def _connect(self) -> sqlite3.Connection:
         uri = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        # A directory that is really read-only has no -shm file to share; the header then decides.
         connection = sqlite3.connect(
-            uri + ("?mode=ro" if self._read_only else "?mode=rw"),
+            uri + ("?mode=rw" if not self._read_only else "?immutable=1" if self._immutable() else "?mode=ro"),
             uri=True,
             timeout=self._timeout_s,
             isolation_level=None,
@@ -88,6 +87,23 @@ class SQLiteDialect:
         cursor.close()
         return connection
 
+    def _immutable(self) -> bool:
+        """Whether nobody can write beside this reader, so that SQLite need not make the file by which it shares.
+
+        Raises
+        ------
+        StorageError
+            If there is a log that could only be read with that file.
+        """
+        if os.access(os.path.dirname(self.path), os.W_OK) or os.path.exists(self.path + "-shm"):
+            return False
+        if os.path.exists(self._wal) and os.path.getsize(self._wal):
+            raise StorageError(
+                f"{self.path} was not closed and lies in a directory that can't be written: copy the store, or open it "
+                "once where it can be written"
+            )
+        return True
+
     @staticmethod
     def _begin(connection: sa.Connection) -> None:
         writing = connection.get_execution_options().get("txstore_write")
@@ -102,6 +118,8 @@ class SQLiteDialect:
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
+        except sqlite3.Error as error:
+            raise StorageError(f"the index {path} can't be made: {error}") from error
         finally:
             connection.close()
 
@@ -190,6 +208,11 @@ class SQLiteDialect:
         if primary == sqlite3.SQLITE_BUSY:
             return StorageError(f"the index {self.path} stayed locked by another program ({text}); try again")
         return StorageError(f"the index {self.path} failed: {text}")
+
+    def is_full(self, error: sa.exc.SQLAlchemyError) -> bool:
+        """Whether there was no room: the log could not even be written, so that nothing has been committed."""
+        code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+        return code is not None and code & 0xFF == sqlite3.SQLITE_FULL
 
     def is_duplicate(self, error: sa.exc.SQLAlchemyError) -> bool:
         """Whether a unique constraint was violated."""

@@ -200,11 +200,13 @@ class Change:
         canvas = self.written.setdefault(kind, np.zeros(CANVAS[self.ndim], bool))
         canvas[coords or ...] = True
 
-    def cut(self) -> np.ndarray:
-        """The cells at or past the cut of a shrink, without end."""
-        cells = np.ones(CANVAS[self.ndim], bool)
+    def cut(self, base: tuple[int, ...]) -> np.ndarray:
+        """The cells at or past the cut of a shrink, without end, along the axes on which ``base`` reached that far."""
+        cells = np.zeros(CANVAS[self.ndim], bool)
         assert self.smallest is not None
-        cells[tuple(slice(0, extent) for extent in self.smallest)] = False
+        for axis, extent in enumerate(self.smallest):
+            if extent < base[axis]:
+                cells[(slice(None),) * axis + (slice(extent, None),)] = True
         return cells
 
     def all_cells(self) -> np.ndarray:
@@ -306,7 +308,9 @@ class Transaction:
             elif isinstance(effect, Resize) and effect.name in head:
                 change = self.changes[effect.name]
                 if change.smallest is None and not change.structure:
-                    effect = Resize(effect.name, tuple(map(max, effect.shape, head[effect.name].values.shape)))
+                    extents = zip(effect.shape, self.origin[effect.name].values.shape, strict=True)
+                    grown = [extent if extent > before else 0 for extent, before in extents]
+                    effect = Resize(effect.name, tuple(map(max, grown, head[effect.name].values.shape)))
             final.append(effect)
         return final
 
@@ -327,7 +331,7 @@ def _cells_conflict(mine: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) 
     return False
 
 
-def _fixed(tx: Transaction, name: str, change: Change) -> dict[str, np.ndarray]:
+def _fixed(change: Change) -> dict[str, np.ndarray]:
     """The cells whose place does not depend on where an append lands."""
     if change.append_axis is None:
         return change.written
@@ -341,37 +345,41 @@ def _fixed(tx: Transaction, name: str, change: Change) -> dict[str, np.ndarray]:
 
 
 def _predict_array(tx: Transaction, name: str, mine: Change, theirs: Change) -> Verdict:
-    """One array, both sides known, no structure changed."""
+    """Cells and attributes of one array that is the same on both sides."""
     overwrite = tx.on_conflict == "overwrite"
-    verdicts = [Verdict.NO]
+    base = tx.origin[name].values.shape
     if mine.keys & theirs.keys and not overwrite:
-        verdicts.append(Verdict.MUST)
-    fixed = _fixed(tx, name, mine)
-    if _cells_conflict(fixed, theirs.written) and not overwrite:
-        verdicts.append(Verdict.MUST)
-    if theirs.smallest is not None:
-        cut = theirs.cut()
-        if any((canvas & cut).any() for canvas in mine.written.values()):
-            verdicts.append(Verdict.MAY if overwrite else Verdict.MUST)
-    if mine.smallest is not None and (theirs.all_cells() & mine.cut()).any():
-        verdicts.append(Verdict.MUST)
-    if mine.shape_changed and theirs.shape_changed:
-        verdicts.append(_predict_shape(mine, theirs))
-        if mine.append_axis is not None and name in tx.observed:
-            pinned = tx.isolation == "serializable" and name in tx.saw_shape
-            verdicts.append(Verdict.MUST if pinned else Verdict.MAY)
-    return max(verdicts, key=lambda verdict: verdict.value)
-
-
-def _predict_shape(mine: Change, theirs: Change) -> Verdict:
-    if mine.smallest is not None or theirs.smallest is not None:
         return Verdict.MUST
-    if mine.append_axis is not None and theirs.append_axis is not None:
-        return Verdict.NO if mine.append_axis == theirs.append_axis else Verdict.MUST
+    fixed = _fixed(mine)
+    if _cells_conflict(fixed, theirs.written) and not overwrite:
+        return Verdict.MUST
+    if mine.smallest is not None and (theirs.all_cells() & mine.cut(base)).any():
+        return Verdict.MUST
+    if theirs.smallest is not None:
+        cut = theirs.cut(base)
+        if any((canvas & cut).any() for canvas in fixed.values()):
+            return Verdict.MAY if overwrite else Verdict.MUST
+    return Verdict.NO
+
+
+def _predict_shape(tx: Transaction, name: str, theirs: list[Change], head: tuple[int, ...]) -> Verdict:
+    """The shape of one array: what counts is where it stood in the base and where it stands at the head."""
+    mine, base = tx.changes[name], tx.origin[name].values.shape
+    if not mine.shape_changed or not any(change.shape_changed for change in theirs):
+        return Verdict.NO
+    moved = {axis for axis, extent in enumerate(head) if extent != base[axis]}
+    if mine.smallest is not None:
+        return Verdict.MUST if moved else Verdict.MAY
     if mine.append_axis is not None:
-        # A float to the new end, or refused where another extent has grown; both shapes are known only to the caller.
-        return Verdict.MAY
-    return Verdict.NO if theirs.append_axis is None else Verdict.MAY
+        if moved - {mine.append_axis}:
+            return Verdict.MUST
+        if name not in tx.observed:
+            return Verdict.NO
+        # Pinned by having seen the end, surely so where serializable; otherwise the store may know better.
+        return Verdict.MUST if moved and tx.isolation == "serializable" and name in tx.saw_shape else Verdict.MAY
+    if any(mine.final[axis] > base[axis] > head[axis] for axis in moved):
+        return Verdict.MUST
+    return Verdict.MAY if any(change.smallest is not None for change in theirs) else Verdict.NO
 
 
 def _predict_reads(tx: Transaction, name: str, theirs: Change) -> Verdict:
@@ -382,7 +390,7 @@ def _predict_reads(tx: Transaction, name: str, theirs: Change) -> Verdict:
     if cells is not None:
         if (cells & theirs.all_cells()).any():
             return Verdict.MUST
-        if theirs.smallest is not None and (cells & theirs.cut()).any():
+        if theirs.smallest is not None and (cells & theirs.cut(tx.origin[name].values.shape)).any():
             return Verdict.MUST
     if theirs.shape_changed:
         return Verdict.MUST if name in tx.saw_shape else Verdict.MAY
@@ -413,6 +421,12 @@ def predict(tx: Transaction, since: list[dict[str, Change]], head: State) -> Ver
                     verdicts.append(_predict_array(tx, name, mine, theirs))
             if tx.isolation == "serializable" and name in tx.read_nodes:
                 verdicts.append(_predict_reads(tx, name, theirs))
+            if tx.isolation == "serializable" and name in tx.observed and theirs.shape_changed:
+                verdicts.append(Verdict.MAY)  # a write through an open slice or a mask has looked at the shape, too
+    for name, mine in tx.changes.items():
+        if name in head and name in tx.origin and not mine.structure and name not in replaced:
+            theirs_of_name = [changes[name] for changes in since if name in changes]
+            verdicts.append(_predict_shape(tx, name, theirs_of_name, head[name].values.shape))
     worst = max(verdicts, key=lambda verdict: verdict.value)
     if worst is Verdict.MUST and not any(change.touched for change in tx.changes.values()):
         return Verdict.MAY

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import pickle
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 from histories import append, conflict, create, put, resize
 
+import txstore
 from txstore.boxes import Box
 from txstore.core import Core
 from txstore.fragment import Fragment
@@ -301,3 +305,36 @@ def test_a_group_made_and_deleted_in_one_commit_is_no_damage(store: Any) -> None
         tx.create_array("g/h/a", shape=(4,), dtype="i4", data=np.arange(4))
         del tx["g"]
     assert store.verify().ok
+
+
+# -- what a first user ran into -----------------------------------------------------------------------
+
+
+def test_data_with_a_mask_are_refused(store: Any) -> None:
+    with store.transaction() as tx, pytest.raises(txstore.DTypeError):
+        tx.create_array("m", data=np.ma.masked_array([1.0, 2.0, 3.0], [False, True, False]))
+
+
+def test_an_array_is_unpickled_where_no_store_was_opened_before(store: Any) -> None:
+    with store.transaction() as tx:
+        tx.create_array("x", data=np.arange(5))
+    data = pickle.dumps(store["x"]).hex()
+    code = f"import pickle; print(pickle.loads(bytes.fromhex('{data}'))[...].tolist())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[0, 1, 2, 3, 4]"
+
+
+def test_a_handle_is_true_and_shows_itself_also_when_its_transaction_is_over(store: Any) -> None:
+    with store.transaction() as tx:
+        array = tx.create_array("x", shape=(0,), dtype="i4")
+        assert array and tx and tx.create_group("g")
+    assert "x" in repr(array)
+    assert array
+
+
+def test_a_scalar_fills_and_a_read_that_fits_no_memory_is_told(store: Any) -> None:
+    with store.transaction() as tx:
+        tx.create_array("x", shape=(2**31, 2**31), dtype="f8", chunks=(512, 512))[...] = 3
+    with pytest.raises(txstore.InvalidIndexError, match="memory"):
+        store["x"][...]
+    assert store["x"][2**30, 5] == 3

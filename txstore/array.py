@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from txstore.attributes import Attributes
-from txstore.errors import InvalidInputError
+from txstore.errors import InvalidInputError, TxStoreError
 from txstore.fragment import Fragment
 from txstore.index.lookup import NodeRow
 from txstore.pieces import Selection
@@ -117,8 +117,15 @@ class Array:
         return self._tree.view(self._row, self._path).meta.to_document(self.shape, self.attrs.asdict())
 
     def __repr__(self) -> str:
-        meta = self._tree.view(self._row, self._path)
-        return f"<txstore.Array {self._path!r} {meta.shape} {meta.meta.dtype} at version {self.version}>"
+        try:
+            view = self._tree.view(self._row, self._path)
+        except TxStoreError:
+            return f"<txstore.Array {self._path!r}, closed>"
+        return f"<txstore.Array {self._path!r} {view.shape} {view.meta.dtype} at version {self._tree.version}>"
+
+    def __bool__(self) -> bool:
+        # A handle is there, whatever it holds; len() would look at the end and pin appends.
+        return True
 
     def __len__(self) -> int:
         shape = self.shape

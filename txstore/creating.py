@@ -7,6 +7,8 @@ import os
 import uuid
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from txstore.errors import AlreadyExistsError, StorageError
 from txstore.filesystems import check_local
 from txstore.index import engine as clock
@@ -86,8 +88,12 @@ def create_store(root: Path, *, exclusive: bool, timeout_s: float) -> None:
             os.rename(fresh, final)
             _sync(root)
             _sync(root.parent)
-        except OSError as error:
-            raise StorageError(f"the store {root} can't be made: {error.strerror or error}") from error
+        except (OSError, sa.exc.SQLAlchemyError) as error:
+            if isinstance(error, StorageError):
+                raise
+            raise StorageError(
+                f"the store {root} can't be made: {getattr(error, 'strerror', None) or error}"
+            ) from error
 
 
 def _fill(path: Path, root: Path, timeout_s: float) -> None:

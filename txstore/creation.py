@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from txstore.casting import cast
 from txstore.codecspecs import resolve_codecs
 from txstore.dtypes import parse_dtype
-from txstore.errors import InvalidInputError, TxStoreError
+from txstore.errors import DTypeError, InvalidInputError, TxStoreError
 from txstore.fills import cast_fill, default_fill
 from txstore.grid import auto_chunks, auto_partition, auto_shards
 from txstore.metadata import ArrayMetadata
@@ -61,17 +61,15 @@ def new_array(
         If something does not fit; the message names the array.
     """
     try:
-        if data is not None:
-            data = np.asarray(data)
-            shape = data.shape if shape is None else shape
-            dtype = data.dtype if dtype is None else dtype
-        if shape is None or dtype is None:
+        if dtype is None:
+            dtype = None if data is None else _dtype_of(data)
+        if dtype is None or (shape is None and data is None):
             raise InvalidInputError("needs shape and dtype, or data")
         kind = parse_dtype(dtype)
-        extents = _extents("shape", shape, 0)
-        if data is not None and data.shape != extents:
-            raise InvalidInputError(f"has shape {extents}, its data have {data.shape}")
         values = np.empty(0, kind) if data is None else cast(data, kind)
+        extents = _extents("shape", values.shape if shape is None else shape, 0)
+        if data is not None and values.shape != extents:
+            raise InvalidInputError(f"has shape {extents}, its data have {values.shape}")
         ndim = len(extents)
         fill = default_fill(kind) if fill_value is None else cast_fill(fill_value, kind)
         if isinstance(chunks, str) and chunks == "auto":
@@ -85,6 +83,13 @@ def new_array(
     except TxStoreError as error:
         raise type(error)(f"array {path!r}: {error}") from None
     return NewArray(metadata, extents, partition, values)
+
+
+def _dtype_of(data: Any) -> np.dtype[Any]:
+    try:
+        return np.asarray(data).dtype
+    except ValueError as error:
+        raise DTypeError(f"its data are no array: {error}") from None
 
 
 def _extents(what: str, value: Any, least: int, ndim: int | None = None) -> tuple[int, ...]:

@@ -102,6 +102,9 @@ class Group:
     def __iter__(self) -> Iterator[str]:
         return iter([row.name for row in self._tree.children(self._row.id)])
 
+    def __bool__(self) -> bool:
+        return True  # a handle is there, also where it has no members
+
     def __len__(self) -> int:
         return len(self._tree.children(self._row.id))
 

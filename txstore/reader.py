@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txstore.boxes import Box, full
-from txstore.errors import CorruptionError
+from txstore.errors import CorruptionError, InvalidIndexError
 from txstore.fragment import Fragment
 from txstore.index.lookup import NodeRow
 from txstore.index.timeline import Timeline
@@ -94,7 +94,7 @@ class ArrayView(LayeredArray):
             If the version has expired meanwhile.
         """
         if out is None:
-            out = np.empty(box.shape, self.meta.dtype)
+            out = self._room(box.shape)
         target = out
         if 0 in box.shape:
             return target
@@ -111,7 +111,7 @@ class ArrayView(LayeredArray):
         if selection.box is not None:
             return self.read_box(selection.box, out)
         if out is None:
-            out = np.empty(selection.work_shape, self.meta.dtype)
+            out = self._room(selection.work_shape)
         work = out
         chunks = list(selection.chunks(self.grid))
 
@@ -125,6 +125,14 @@ class ArrayView(LayeredArray):
 
         self._retrying(lambda: self._each(chunks, paste))
         return work
+
+    def _room(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        try:
+            return np.empty(shape, self.meta.dtype)
+        except (ValueError, MemoryError):
+            raise InvalidIndexError(
+                f"array {self.path!r}: a selection of shape {shape} does not fit into memory; read it in parts"
+            ) from None
 
     def read_chunk(self, chunk: tuple[int, ...]) -> NDArray[Any]:
         """A whole chunk as Zarr stores it: fill outside the shape."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +161,9 @@ def set_opener(opener: Callable[[Address], Core]) -> None:
 
 def _reopen(address: Address, state: State) -> Snapshot:
     if _opener is None:
-        raise NotFoundError("import txstore before unpickling its snapshots")
+        # A process that has only unpickled has not opened a store yet, and the package loads lazily.
+        importlib.import_module("txstore.store")
+        assert _opener is not None
     core = _opener(address)
     name = None if state.branch_name == "main" else state.branch_name
     try:

@@ -68,7 +68,6 @@ class StagingWriter:
         staged, target = self._target(row, path)
         cells = _cast(path, values, target.meta.dtype, casting)
         if cells.ndim == 0:
-            selection.spread(cells)
             self._fill(staged, target, selection, cells)
             return
         self._cells(staged, target, selection, Kind.SET, selection.spread(cells))
