@@ -140,16 +140,16 @@ class LayeredArray:
         base: Fragment | None = None
         table, whole = self._tables(self.grid.partition_of(chunk))
         if table is not None:
-            found = table.of_chunk(chunk, table.upto_version(self.version))
+            found = table.of_chunk(chunk, table.upto_version(self.version), region)
             base = table.base
             if whole is not None and len(whole):
-                wide = whole.of_chunk(chunk, whole.upto_version(self.version))
+                wide = whole.of_chunk(chunk, whole.upto_version(self.version), region)
                 wide = [fragment for fragment in wide if fragment.version > table.after]
                 if wide:
                     found = sorted([*found, *wide], key=lambda fragment: fragment.order)
         if self._overlay is not None:
             staged = self._overlay.table
-            found = [*found, *staged.of_chunk(chunk, len(staged))]
+            found = [*found, *staged.of_chunk(chunk, len(staged), region)]
         layers: list[Layer] = []
         for fragment in reversed(found):
             box = self._shown(fragment, region)

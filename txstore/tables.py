@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
 
 from txstore.boxes import Box
 from txstore.fragment import Fragment
@@ -11,6 +15,8 @@ from txstore.grid import Grid
 
 #: A fragment over more chunks than this is looked at for every chunk instead of being listed under each.
 _WIDE = 64
+#: So many fragments of one chunk are looked at one by one; more are compared in columns first.
+_SCAN = 48
 
 
 class PartitionTable:
@@ -33,7 +39,18 @@ class PartitionTable:
     :meth:`extend` itself must be called by one thread at a time.
     """
 
-    __slots__ = ("_by_chunk", "_chunks", "_versions", "_wide", "base", "base_uuid", "checked", "fragments", "upto")
+    __slots__ = (
+        "_by_chunk",
+        "_chunks",
+        "_corners",
+        "_versions",
+        "_wide",
+        "base",
+        "base_uuid",
+        "checked",
+        "fragments",
+        "upto",
+    )
 
     def __init__(self, grid: Grid, base: Fragment | None = None, base_uuid: bytes | None = None, upto: int = 0) -> None:
         self.base = base
@@ -45,6 +62,7 @@ class PartitionTable:
         self._chunks = grid.chunks
         self._by_chunk: dict[tuple[int, ...], list[int]] = {}
         self._wide: list[int] = []
+        self._corners: dict[tuple[int, ...], tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
     def __len__(self) -> int:
         return len(self.fragments)
@@ -80,15 +98,30 @@ class PartitionTable:
         """How many fragments a reader of `version` sees; counted anew, for somebody may be adding newer ones."""
         return bisect_right(self._versions, version)
 
-    def of_chunk(self, chunk: tuple[int, ...], count: int) -> list[Fragment]:
-        """Those of the first `count` fragments that may touch a chunk, oldest first."""
-        positions = self._by_chunk.get(chunk)
+    def of_chunk(self, chunk: tuple[int, ...], count: int, region: Box) -> list[Fragment]:
+        """Those of the first `count` fragments that may touch a region of a chunk, oldest first."""
+        positions: Sequence[int] | None = self._by_chunk.get(chunk)
+        if positions is not None and len(positions) > _SCAN:
+            positions = self._near(chunk, positions, region)
         if self._wide:
             positions = sorted([*(positions or ()), *self._wide])
         if not positions:
             return []
         fragments = self.fragments
         return [fragments[position] for position in positions if position < count]
+
+    def _near(self, chunk: tuple[int, ...], positions: Sequence[int], region: Box) -> list[int]:
+        """The positions whose clips touch a region: compared all at once, but for the last few."""
+        corners = self._corners.get(chunk)
+        known = 0 if corners is None else len(corners[0])
+        if corners is None or len(positions) - known > max(_SCAN, known // 8):
+            known = len(positions)
+            clips = [self.fragments[position].clip for position in positions[:known]]
+            corners = np.array([clip.lo for clip in clips]), np.array([clip.hi for clip in clips])
+            self._corners[chunk] = corners
+        lo, hi = corners
+        hits = np.flatnonzero(((lo < region.hi) & (hi > region.lo)).all(axis=1))
+        return [*[positions[hit] for hit in hits.tolist()], *positions[known:]]
 
     def touched_chunks(self, count: int) -> tuple[set[tuple[int, ...]], list[Box]]:
         """The chunks that the first `count` fragments touch, and the boxes of the wide ones."""
