@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from txstore.compaction.backoff import Backoff
 from txstore.compaction.planner import Task, frame_of
-from txstore.compaction.rewrite import array_rows, pinned, tasks_in
+from txstore.compaction.rewrite import array_rows, tasks_in
 from txstore.core import Core, State
 from txstore.errors import NotFoundError
 from txstore.grid import WHOLE
@@ -115,7 +115,7 @@ class Backlog:
 
     def _look_at(self, branch: int, name: str) -> None:
         try:
-            with pinned(self._core, branch=name) as (state, timeline):
+            with self._core.pinned(branch=name) as (state, timeline):
                 if state.branch == branch:  # else it has been deleted and made anew since
                     self._look_at_state(state, timeline)
         except NotFoundError:

@@ -6,7 +6,7 @@ lies), which are dirty (read, merged, encoded), and which shards are rewritten a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,28 +14,8 @@ from txstore.boxes import Box
 from txstore.grid import Grid
 from txstore.segment import Place
 
-#: A partition is worth compacting when a read of it passes more fragments than this.
-MIN_FRAGMENTS = 1
 #: A shard is written anew as one file when more than this part of its bytes would otherwise lie elsewhere.
 SHARD_GARBAGE = 0.2
-
-
-class PartitionLoad(NamedTuple):
-    """How a partition stands.
-
-    Attributes
-    ----------
-    partition : bytes
-        Its key.
-    fragments : int
-        Fragments since its base.
-    bytes : int
-        Encoded bytes of these fragments.
-    """
-
-    partition: bytes
-    fragments: int
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +38,6 @@ class Task:
     path: str
     partition: bytes
     fragments: int
-
-
-def choose(loads: Iterable[PartitionLoad], min_fragments: int = MIN_FRAGMENTS) -> list[PartitionLoad]:
-    """The partitions worth compacting, those first where a read gains most."""
-    worth = [load for load in loads if load.fragments >= max(1, min_fragments)]
-    return sorted(worth, key=lambda load: (-load.fragments, load.partition))
 
 
 class ShardPlan(NamedTuple):

@@ -10,7 +10,6 @@ import math
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,6 @@ from txstore.index.commit import commit
 from txstore.index.edits import BaseEdit, Edit, LeaseCheck
 from txstore.index.leases import Lease
 from txstore.index.lookup import NodeRow
-from txstore.index.timeline import Timeline
 from txstore.reader import ArrayView
 from txstore.snapshot import Snapshot
 from txstore.storage import MissingFileError
@@ -78,13 +76,6 @@ class CompactionReport:
         for key, count in counts.items():
             values[key] += count
         return CompactionReport(**values)
-
-
-@contextmanager
-def pinned(core: Core, **reference: Any) -> Iterator[tuple[State, Timeline]]:
-    """A state that can't expire while it is used."""
-    with core.pinned(**reference) as found:
-        yield found
 
 
 def tasks_of(snapshot: Snapshot, path: str, min_fragments: int = 1) -> list[tuple[ArrayView, Task]]:
@@ -161,7 +152,7 @@ def compact(
 ) -> CompactionReport:
     """Compact every partition below a path; see ``Store.compact``."""
     core = store._core
-    with pinned(core, branch=branch) as (state, timeline):
+    with core.pinned(branch=branch) as (state, timeline):
         snapshot = Snapshot(core, state, timeline)
         tasks = tasks_of(snapshot, path, min_fragments)
         report = CompactionReport(state.commit, dry_run=dry_run)
@@ -256,7 +247,6 @@ __all__ = [
     "array_views",
     "compact",
     "compact_partition",
-    "pinned",
     "tasks_in",
     "tasks_of",
 ]

@@ -22,7 +22,7 @@ from txstore.compaction.joblog import JobLog
 from txstore.compaction.metrics import Metrics
 from txstore.compaction.policy import Policy
 from txstore.compaction.retention import expire, vacuum
-from txstore.compaction.rewrite import CompactionReport, compact_partition, pinned
+from txstore.compaction.rewrite import CompactionReport, compact_partition
 from txstore.compaction.stop import Stop, Stopped
 from txstore.compaction.tenure import LeaseLost, Tenure, tenure
 from txstore.compaction.throttle import Throttle, TokenBucket
@@ -251,7 +251,7 @@ class Upkeep:
         with tenure(core, job.lease, self._policy.lease_ttl_s) as held:
             if held is None:
                 return  # another is at it: seen again in the next round
-            with pinned(core, branch=job.branch_name) as (state, timeline):
+            with core.pinned(branch=job.branch_name) as (state, timeline):
                 found = backlog.measured(job, state, timeline)
                 if found is None:
                     return

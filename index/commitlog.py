@@ -36,12 +36,6 @@ def commit_row(connection: sa.Connection, version: int) -> CommitRow | None:
     return None if row is None else CommitRow._make(row)
 
 
-def commit_of(connection: sa.Connection, txid: bytes) -> CommitRow | None:
-    """The commit of a transaction id."""
-    row = connection.execute(_COMMITS.where(schema.commits.c.txid == txid)).first()
-    return None if row is None else CommitRow._make(row)
-
-
 def commits(
     connection: sa.Connection, seen: Lineage, *, after: int | None = None, before: int | None = None, limit: int
 ) -> list[CommitRow]:

@@ -118,16 +118,6 @@ def children(connection: sa.Connection, seen: Lineage, parent: int) -> list[Node
     return [NodeRow._make(row) for row in connection.execute(statement)]
 
 
-def named_children(connection: sa.Connection, seen: Lineage, parent: int, names: Sequence[str]) -> dict[str, NodeRow]:
-    """Those members of a group that have one of some names."""
-    rows = schema.node_versions
-    found = {}
-    for batch in batches(names):
-        for row in connection.execute(_visible(seen).where(rows.c.parent == parent, rows.c.name.in_(batch))):
-            found[row.name] = NodeRow._make(row)
-    return found
-
-
 def all_nodes(connection: sa.Connection, seen: Lineage) -> list[NodeRow]:
     """Every node that hangs somewhere, those under deleted groups included."""
     return [NodeRow._make(row) for row in connection.execute(_visible(seen))]

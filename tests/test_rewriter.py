@@ -14,7 +14,7 @@ from histories import create, noise, put, same, sql
 
 import txstore
 from txstore.compaction import rewrite
-from txstore.compaction.rewrite import CompactionReport, compact_partition, pinned, tasks_of
+from txstore.compaction.rewrite import CompactionReport, compact_partition, tasks_of
 from txstore.errors import CorruptionError, StorageError
 from txstore.index.commit import commit
 from txstore.shardindex import shard_index_size, unpack_shard_index
@@ -28,7 +28,7 @@ def segment_files(root: Path) -> list[Path]:
 def compact_one(store: Any, throttle: Callable[[int], None] | None = None) -> CompactionReport:
     """The only partition there is."""
     core = store._core
-    with pinned(core, branch="main") as (state, timeline):
+    with core.pinned(branch="main") as (state, timeline):
         ((view, task),) = tasks_of(Snapshot(core, state, timeline), "")
         return compact_partition(core, state, view, task, CompactionReport(state.commit), throttle=throttle)
 

@@ -22,7 +22,7 @@ from txstore.compaction.backlog import Backlog
 from txstore.compaction.backoff import Backoff
 from txstore.compaction.joblog import JobLog
 from txstore.compaction.policy import Policy
-from txstore.compaction.rewrite import CompactionReport, compact_partition, pinned, tasks_of
+from txstore.compaction.rewrite import CompactionReport, compact_partition, tasks_of
 from txstore.compaction.stop import Stop, Stopped
 from txstore.compaction.tenure import LeaseLost, tenure
 from txstore.compaction.throttle import Throttle, TokenBucket
@@ -299,7 +299,7 @@ def test_what_was_done_under_a_lost_lease_is_not_published(store: Any, tmp_path:
     assert lease is not None
     thief = leases.take(core.index, "task", b"b" * 16, 60)
     assert thief is not None
-    with pinned(core, branch="main") as (state, timeline):
+    with core.pinned(branch="main") as (state, timeline):
         ((view, task),) = tasks_of(Snapshot(core, state, timeline), "")
         begin = CompactionReport(state.commit)
         report = compact_partition(core, state, view, task, begin, lease=lease)
