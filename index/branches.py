@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import sqlalchemy as sa
-
-from txstore.index import schema
+from txstore.index.connection import Connection
 from txstore.index.edits import MAIN
+from txstore.index.sql import sa, schema
+from txstore.index.statement import Statement
 
 
 class Lineage(NamedTuple):
@@ -64,21 +64,38 @@ class BranchRow(NamedTuple):
     deleted: int | None
 
 
-_BRANCHES = sa.select(*(schema.branches.c[name] for name in BranchRow._fields))
+def _branches() -> sa.Select[Any]:
+    return sa.select(*(schema.branches.c[name] for name in BranchRow._fields))
 
 
-def branch(connection: sa.Connection, branch_id: int) -> BranchRow | None:
+_BRANCH = Statement("branch", lambda _: _branches().where(schema.branches.c.id == sa.bindparam("id")))
+_REFERENCE = Statement(
+    "reference",
+    lambda _: (
+        sa.select(schema.refs.c.target, schema.refs.c.target_branch)
+        .where(
+            schema.refs.c.kind == sa.bindparam("kind"),
+            schema.refs.c.name == sa.bindparam("name"),
+            schema.refs.c.version <= sa.bindparam("upto"),
+        )
+        .order_by(schema.refs.c.version.desc())
+        .limit(1)
+    ),
+)
+
+
+def branch(connection: Connection, branch_id: int) -> BranchRow | None:
     """The row of a branch."""
-    row = connection.execute(_BRANCHES.where(schema.branches.c.id == branch_id)).first()
+    row = connection.first(_BRANCH, {"id": branch_id})
     return None if row is None else BranchRow._make(row)
 
 
-def all_branches(connection: sa.Connection) -> list[BranchRow]:
+def all_branches(connection: Connection) -> list[BranchRow]:
     """Every branch that there ever was."""
-    return [BranchRow._make(row) for row in connection.execute(_BRANCHES.order_by(schema.branches.c.id))]
+    return [BranchRow._make(row) for row in connection.execute(_branches().order_by(schema.branches.c.id))]
 
 
-def lineage(connection: sa.Connection, branch_id: int, version: int) -> Lineage:
+def lineage(connection: Connection, branch_id: int, version: int) -> Lineage:
     """What a reader of `version` of a branch sees."""
     parts = [(branch_id, version)]
     current: int | None = branch_id
@@ -91,19 +108,13 @@ def lineage(connection: sa.Connection, branch_id: int, version: int) -> Lineage:
     return Lineage(tuple(parts))
 
 
-def reference(connection: sa.Connection, kind: str, name: str, version: int) -> tuple[int, int | None] | None:
+def reference(connection: Connection, kind: str, name: str, version: int) -> tuple[int, int | None] | None:
     """(target, target branch) of a name as of a version, or None."""
-    refs = schema.refs
-    row = connection.execute(
-        sa.select(refs.c.target, refs.c.target_branch)
-        .where(refs.c.kind == kind, refs.c.name == name, refs.c.version <= version)
-        .order_by(refs.c.version.desc())
-        .limit(1)
-    ).first()
-    return None if row is None or row.target is None else (row.target, row.target_branch)
+    row = connection.first(_REFERENCE, {"kind": kind, "name": name, "upto": version})
+    return None if row is None or row[0] is None else (row[0], row[1])
 
 
-def references(connection: sa.Connection, kind: str, version: int) -> dict[str, tuple[int, int | None]]:
+def references(connection: Connection, kind: str, version: int) -> dict[str, tuple[int, int | None]]:
     """Every name of a kind as of a version, in order of name."""
     refs = schema.refs
     rows = connection.execute(
@@ -120,7 +131,7 @@ def references(connection: sa.Connection, kind: str, version: int) -> dict[str, 
     return dict(sorted(found.items()))
 
 
-def reference_log(connection: sa.Connection) -> list[tuple[str, str, int, int | None, int | None]]:
+def reference_log(connection: Connection) -> list[tuple[str, str, int, int | None, int | None]]:
     """Every row of ``refs``: (kind, name, version, target, target branch)."""
     refs = schema.refs
     rows = connection.execute(
@@ -131,7 +142,7 @@ def reference_log(connection: sa.Connection) -> list[tuple[str, str, int, int | 
     return [tuple(row) for row in rows]
 
 
-def tag_targets(connection: sa.Connection, horizon: int) -> set[tuple[int, int]]:
+def tag_targets(connection: Connection, horizon: int) -> set[tuple[int, int]]:
     """(branch, version) of every tag that was in force at some version from the horizon on."""
     in_force: dict[str, tuple[int, int | None] | None] = {}
     targets: set[tuple[int, int]] = set()
@@ -146,7 +157,7 @@ def tag_targets(connection: sa.Connection, horizon: int) -> set[tuple[int, int]]
     return targets
 
 
-def fork_points(connection: sa.Connection, horizon: int) -> set[tuple[int, int]]:
+def fork_points(connection: Connection, horizon: int) -> set[tuple[int, int]]:
     """(parent branch, version) of the forks of branches that are alive at some version from the horizon on."""
     return {
         (row.parent, row.fork)
@@ -155,7 +166,7 @@ def fork_points(connection: sa.Connection, horizon: int) -> set[tuple[int, int]]
     }
 
 
-def is_root(connection: sa.Connection, horizon: int, commit: int, branch_id: int) -> bool:
+def is_root(connection: Connection, horizon: int, commit: int, branch_id: int) -> bool:
     """Whether a commit below the horizon is kept all the same, as seen from a branch."""
     if commit == 0:
         return True

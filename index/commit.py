@@ -11,7 +11,6 @@ import uuid
 from typing import Any, NamedTuple
 
 import msgpack
-import sqlalchemy as sa
 
 from txstore.errors import (
     AlreadyExistsError,
@@ -22,24 +21,34 @@ from txstore.errors import (
     TxStoreError,
 )
 from txstore.fragment import Fetch
-from txstore.index import branches, commitlog, conflicts, schema
+from txstore.index import branches, commitlog, conflicts
 from txstore.index import engine as clock
 from txstore.index.branches import Lineage
 from txstore.index.commitlog import CommitRow
+from txstore.index.connection import Connection
 from txstore.index.edits import MAIN, Edit, Touched
 from txstore.index.engine import Head, Index, read_head
 from txstore.index.inserts import insert
 from txstore.index.publication import publish_bases, publish_segments
 from txstore.index.references import insert_reference
 from txstore.index.since import load_since
+from txstore.index.sql import sa, schema
+from txstore.index.statement import Statement
 
 #: An edit of at most so many fragments is checked under the lock only.
 _FEW = 16
 
-# Built once: putting a statement together costs more than SQLite takes to run it.
-_COMMITS = schema.commits.insert()
-_TXIDS = schema.txids.insert()
-_STORE = schema.store.update()
+_COMMITS = Statement("insert commits", lambda _: schema.commits.insert())
+_TXIDS = Statement("insert txids", lambda _: schema.txids.insert())
+_STATUS = Statement(
+    "status of txid", lambda _: sa.select(schema.txids.c.version).where(schema.txids.c.txid == sa.bindparam("txid"))
+)
+_MOVE_HEAD = Statement(
+    "move head",
+    lambda _: schema.store.update().values(
+        {name: sa.bindparam(name) for name in ("head", "head_at", "next_node", "next_branch")}
+    ),
+)
 
 
 class Committed(NamedTuple):
@@ -112,8 +121,10 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
                 _check_lease(connection, edit)
             done = _apply(index, connection, head, edit, checked, fetch)
             in_doubt = True
-    except sa.exc.SQLAlchemyError as error:
+    except Exception as error:
         translated = index.dialect.translate(error)
+        if translated is None:
+            raise
         if index.dialect.is_duplicate(error) and edit.txid:
             translated = _reused(index, edit.txid) or translated
         elif in_doubt and edit.txid and not index.dialect.is_full(error):
@@ -140,21 +151,17 @@ def resolve(index: Index, txid: bytes) -> CommitRow | None:
     StorageError
         If the index can't be reached.
     """
-    table = schema.txids
-    try:
-        with index.write() as connection:
-            row = connection.execute(sa.select(table.c.version).where(table.c.txid == txid)).first()
-            if row is None:
-                connection.execute(table.insert(), {"txid": txid, "version": None})
-                return None
-            return None if row[0] is None else commitlog.commit_row(connection, row[0])
-    except sa.exc.SQLAlchemyError as error:
-        raise index.dialect.translate(error) from error
+    with index.maintain() as connection:
+        row = connection.first(_STATUS, {"txid": txid})
+        if row is None:
+            connection.change(_TXIDS, {"txid": txid, "version": None})
+            return None
+        return None if row[0] is None else commitlog.commit_row(connection, row[0])
 
 
 def _reused(index: Index, txid: bytes) -> TxStoreError | None:
     with index.read() as connection:
-        row = connection.execute(sa.select(schema.txids.c.version).where(schema.txids.c.txid == txid)).first()
+        row = connection.first(_STATUS, {"txid": txid})
     if row is None:
         return None
     if row[0] is None:
@@ -194,7 +201,7 @@ def _worth_checking_outside(edit: Edit) -> bool:
     )
 
 
-def _check(connection: sa.Connection, head: Head, edit: Edit, checked: _Checked, fetch: Fetch) -> _Checked:
+def _check(connection: Connection, head: Head, edit: Edit, checked: _Checked, fetch: Fetch) -> _Checked:
     assert edit.branch is not None
     if edit.base < head.conflict_horizon:
         raise ConflictError(
@@ -214,7 +221,7 @@ def _check(connection: sa.Connection, head: Head, edit: Edit, checked: _Checked,
     return _Checked(head.head, since.touched[-1][0] if since.touched else checked.newest)
 
 
-def _check_lease(connection: sa.Connection, edit: Edit) -> None:
+def _check_lease(connection: Connection, edit: Edit) -> None:
     lease = edit.lease
     assert lease is not None
     table = schema.leases
@@ -228,16 +235,19 @@ def _check_lease(connection: sa.Connection, edit: Edit) -> None:
 # --- applying -----------------------------------------------------------------------------------
 
 
-def _apply(
-    index: Index, connection: sa.Connection, head: Head, edit: Edit, checked: _Checked, fetch: Fetch
-) -> Committed:
+def _apply(index: Index, connection: Connection, head: Head, edit: Edit, checked: _Checked, fetch: Fetch) -> Committed:
     published = publish_bases(index, connection, edit) if edit.bases else 0
     if not edit.txid:
         connection.execute(schema.store.update().values(maintenance=schema.store.c.maintenance + 1))
         return Committed(None, published=published)
     version = head.head + 1
     committed_at = max(clock.now_us(), head.head_at + 1)
-    values = {"head": version, "head_at": committed_at}
+    values = {
+        "head": version,
+        "head_at": committed_at,
+        "next_node": head.next_node,
+        "next_branch": head.next_branch,
+    }
     made: int | None = None
     parents: list[int] = []
     if edit.branch is not None:
@@ -267,15 +277,15 @@ def _apply(
         touched.encode(),
         edit.bytes_written,
     )
-    connection.execute(_COMMITS, row._asdict())
-    connection.execute(_TXIDS, {"txid": edit.txid, "version": version})
-    connection.execute(_STORE, values)
+    connection.change(_COMMITS, row._asdict())
+    connection.change(_TXIDS, {"txid": edit.txid, "version": version})
+    connection.change(_MOVE_HEAD, values)
     if edit.blob is not None:
         index.dialect.note_written(len(edit.blob[1]))
     return Committed(row, touched, made, published)
 
 
-def _lineage(connection: sa.Connection, branch: int, version: int) -> Lineage:
+def _lineage(connection: Connection, branch: int, version: int) -> Lineage:
     return Lineage(((MAIN, version),)) if branch == MAIN else branches.lineage(connection, branch, version)
 
 

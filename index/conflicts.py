@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from txstore.boxes import Box
 from txstore.errors import Conflict
 from txstore.fragment import Fetch, Fragment
 from txstore.index import lookup
+from txstore.index.connection import Connection
 from txstore.index.edits import ROOT, ArrayEdit, Change, Edit, NodeDelete, NodeMove
 from txstore.index.readconflicts import read_conflicts
 from txstore.index.since import Since, bounds, decoded
@@ -25,12 +25,12 @@ from txstore.segment import Kind
 _ACCUMULATIONS = (Kind.ADD, Kind.MIN, Kind.MAX)
 
 
-def find(connection: sa.Connection, edit: Edit, since: Since, fetch: Fetch) -> list[Conflict]:
+def find(connection: Connection, edit: Edit, since: Since, fetch: Fetch) -> list[Conflict]:
     """Every reason why the edit can't be applied after what came since; empty: it can.
 
     Parameters
     ----------
-    connection : sqlalchemy.Connection
+    connection : Connection
         Inside one SQL snapshot, the one that `since` was read in.
     edit : Edit
         The change.
@@ -59,7 +59,7 @@ def commute(mine: Kind, theirs: Kind) -> bool:
     return mine == theirs and mine in _ACCUMULATIONS
 
 
-def _cells(connection: sa.Connection, edit: Edit, since: Since, fetch: Fetch) -> list[Conflict]:
+def _cells(connection: Connection, edit: Edit, since: Since, fetch: Fetch) -> list[Conflict]:
     found: list[Conflict] = []
     wanted: dict[int, ArrayEdit] = {}
     for array in edit.arrays:
@@ -90,7 +90,7 @@ def _cells(connection: sa.Connection, edit: Edit, since: Since, fetch: Fetch) ->
     return found
 
 
-def _cut(connection: sa.Connection, array: ArrayEdit, since: Since) -> Conflict | None:
+def _cut(connection: Connection, array: ArrayEdit, since: Since) -> Conflict | None:
     """Others have made the array smaller: whatever this edit wrote beyond the cut is in conflict."""
     rows = lookup.shapes(connection, since.seen, array.node, since.after)
     if not rows:
@@ -168,7 +168,7 @@ def overlapping(mine: list[Box], theirs: list[Box]) -> Iterable[tuple[int, int]]
 # --- attributes ---------------------------------------------------------------------------------
 
 
-def _attributes(edit: Edit, since: Since, connection: sa.Connection) -> list[Conflict]:
+def _attributes(edit: Edit, since: Since, connection: Connection) -> list[Conflict]:
     if edit.overwrite:
         return []
     found: list[Conflict] = []

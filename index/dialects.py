@@ -1,22 +1,23 @@
 """What only one database knows: the one place for statements that are not portable.
 
-A dialect opens engines, begins transactions, tells the time, checkpoints and classifies
-errors. Everything else in ``txstore.index`` is plain SQLAlchemy Core.
+A dialect opens connections, compiles statements, checkpoints and classifies errors. Everything else in
+``txstore.index`` is plain SQLAlchemy Core.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
-
-import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite as sqlite_dialect
+from typing import Any, ClassVar
 
 from txstore.errors import CorruptionError, FormatError, StorageError, TxStoreError
+from txstore.index.connection import Connection
+from txstore.index.sql import sa
+from txstore.index.sqlitetexts import TEXTS
 from txstore.locks import FileLock
 
 #: After about so many bytes written by this process the log is copied back into the database, under the store's lock.
@@ -60,17 +61,18 @@ class SQLiteDialect:
         self._unchecked_bytes = 0
         self.lock = FileLock(lock_path, timeout_s)
 
-    def create_engine(self) -> sa.Engine:
-        """An engine without a pool: :class:`txstore.index.engine.Index` keeps the connections."""
+    def connect(self) -> Connection:
+        """Open a connection.
+
+        Raises
+        ------
+        sqlite3.Error, StorageError
+            If the file can't be opened.
+        """
         if self._read_only and not os.path.exists(self.path):
             raise StorageError(f"{self.path} is not there")
-        engine = sa.create_engine("sqlite://", creator=self._connect, poolclass=sa.pool.NullPool)
-        sa.event.listen(engine, "begin", self._begin)
-        return engine
-
-    def _connect(self) -> sqlite3.Connection:
         uri = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        connection = sqlite3.connect(
+        raw = sqlite3.connect(
             uri + ("?mode=rw" if not self._read_only else "?immutable=1" if self._immutable() else "?mode=ro"),
             uri=True,
             timeout=self._timeout_s,
@@ -78,14 +80,11 @@ class SQLiteDialect:
             check_same_thread=False,
             cached_statements=256,
         )
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA trusted_schema=OFF")
-        cursor.execute("PRAGMA foreign_keys=OFF")
-        cursor.execute("PRAGMA wal_autocheckpoint=0")
-        cursor.execute("PRAGMA cache_size=-16384")
-        cursor.execute("PRAGMA synchronous=" + ("FULL" if self._sync else "OFF"))
-        cursor.close()
-        return connection
+        raw.executescript(
+            "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=OFF; PRAGMA wal_autocheckpoint=0; "
+            f"PRAGMA cache_size=-16384; PRAGMA synchronous={'FULL' if self._sync else 'OFF'}"
+        )
+        return Connection(raw, self)
 
     def _immutable(self) -> bool:
         """Whether nobody can write beside this reader, so that SQLite need not make the file by which it shares.
@@ -104,10 +103,41 @@ class SQLiteDialect:
             )
         return True
 
+    # --- statements -----------------------------------------------------------------------------
+
+    #: What has been compiled, by name of the statement and parts of the lineage.
+    texts: ClassVar[dict[str, str]] = dict(TEXTS)
+    begin_read: ClassVar[str] = "BEGIN"
+    begin_write: ClassVar[str] = "BEGIN IMMEDIATE"
+
     @staticmethod
-    def _begin(connection: sa.Connection) -> None:
-        writing = connection.get_execution_options().get("txstore_write")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    def compile(statement: sa.ClauseElement) -> str:
+        """The text of a statement, with parameters by name."""
+        from sqlalchemy.dialects import sqlite
+
+        compiled = statement.compile(dialect=sqlite.dialect(paramstyle="named"))
+        text = str(compiled)
+        for name, parameter in compiled.binds.items():  # type: ignore[attr-defined]
+            if parameter.unique:
+                # No parameter of ours: a value that the statement itself gives.
+                text = re.sub(rf":{name}\b", compiled.render_literal_bindparam(parameter), text)  # type: ignore[attr-defined]
+        return text
+
+    @staticmethod
+    def parameter(name: str) -> str:
+        """How a parameter stands in the text."""
+        return f":{name}"
+
+    def core(self, raw: sqlite3.Connection) -> sa.Connection:
+        """SQLAlchemy's connection over an open one."""
+        engine = sa.create_engine(
+            "sqlite://", creator=lambda: raw, poolclass=sa.pool.StaticPool, pool_reset_on_return=None
+        )
+        # It rolls back what it has asked when it first connects: but the transaction is not its own.
+        engine.dialect.do_rollback = engine.dialect.do_commit = _leave  # type: ignore[method-assign]
+        return engine.connect()
+
+    # --- the file -------------------------------------------------------------------------------
 
     @classmethod
     def initialize(cls, path: str) -> None:
@@ -129,7 +159,7 @@ class SQLiteDialect:
         with self.lock:
             yield
 
-    def close(self, connections: deque[sa.Connection]) -> None:
+    def close(self, connections: deque[Connection]) -> None:
         """Close connections. The last one of a store to go checkpoints, so the lock is held meanwhile."""
         if connections and self._unchecked_bytes and not self._read_only:
             # Many short-lived writers beside one that stays would else leave the log to grow.
@@ -139,7 +169,7 @@ class SQLiteDialect:
             # A reader may not be allowed to make the file of the lock; SQLite then checkpoints alone or not at all.
             with contextlib.nullcontext() if self._read_only else self.exclusive():
                 while connections:
-                    with contextlib.suppress(sa.exc.SQLAlchemyError):
+                    with contextlib.suppress(sqlite3.Error):
                         connections.pop().close()
         self.lock.close()
 
@@ -147,13 +177,13 @@ class SQLiteDialect:
         """Count inline bytes towards the next checkpoint."""
         self._unchecked_bytes += n_bytes
 
-    def after_commit(self, connection: sa.Connection) -> None:
+    def after_commit(self, connection: Connection) -> None:
         """Keep the write-ahead log short. Called with the lock held and no transaction open."""
         self._unchecked_bytes += _COMMIT_BYTES
         if self._unchecked_bytes >= WAL_LIMIT_BYTES:
             self._checkpoint(connection)
 
-    def _checkpoint(self, connection: sa.Connection) -> None:
+    def _checkpoint(self, connection: Connection) -> None:
         # The file never shrinks by itself, so that its size says how long the log once was, not how long it is.
         self._unchecked_bytes = 0
         try:
@@ -161,8 +191,7 @@ class SQLiteDialect:
         except FileNotFoundError:
             return
         mode = "PASSIVE" if size < WAL_RESTART_BYTES else "TRUNCATE"
-        raw = connection.connection.driver_connection
-        assert isinstance(raw, sqlite3.Connection)
+        raw: sqlite3.Connection = connection.raw
         # The commit has landed; a checkpoint that fails is simply tried again after the next one.
         with contextlib.suppress(sqlite3.Error):
             if mode == "TRUNCATE":
@@ -171,16 +200,15 @@ class SQLiteDialect:
             if mode == "TRUNCATE":
                 raw.execute(f"PRAGMA busy_timeout={int(self._timeout_s * 1000)}")
 
-    def shrink(self, connection: sa.Connection, pages: int) -> int:
+    def shrink(self, connection: Connection, pages: int) -> int:
         """Give at most `pages` free pages back to the file system; the number of free pages left."""
-        raw = connection.connection.driver_connection
-        assert isinstance(raw, sqlite3.Connection)
+        raw: sqlite3.Connection = connection.raw
         raw.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
         return int(raw.execute("PRAGMA freelist_count").fetchone()[0])
 
-    def integrity_problems(self, connection: sa.Connection) -> list[str]:
+    def integrity_problems(self, connection: Connection) -> list[str]:
         """What ``PRAGMA integrity_check`` finds wrong, one string each."""
-        rows = connection.exec_driver_sql("PRAGMA integrity_check(20)").fetchall()
+        rows = connection.raw.execute("PRAGMA integrity_check(20)").fetchall()
         return [str(row[0]) for row in rows if row[0] != "ok"]
 
     def size_bytes(self) -> int:
@@ -193,28 +221,44 @@ class SQLiteDialect:
 
     def insert_ignore(self, table: sa.Table) -> Any:
         """An insert that leaves a row with the same key as it is."""
-        return sqlite_dialect.insert(table).on_conflict_do_nothing()
+        from sqlalchemy.dialects import sqlite
 
-    def translate(self, error: sa.exc.SQLAlchemyError) -> TxStoreError:
-        """The error of ours that says the same; classified by code, never by text."""
-        original = getattr(error, "orig", None)
+        return sqlite.insert(table).on_conflict_do_nothing()
+
+    def translate(self, error: BaseException) -> TxStoreError | None:
+        """The error of ours that says the same, classified by code and never by text; None for one of another kind."""
+        original = _original(error)
+        if original is None:
+            return None
         code = getattr(original, "sqlite_errorcode", None)
         primary = code & 0xFF if code is not None else None
-        text = str(original if original is not None else error)
         if primary == sqlite3.SQLITE_CORRUPT:
-            return CorruptionError(f"the index {self.path} is damaged ({text}); run txstore verify", self.path)
+            return CorruptionError(f"the index {self.path} is damaged ({original}); run txstore verify", self.path)
         if primary == sqlite3.SQLITE_NOTADB:
-            return FormatError(f"{self.path} is not an index of txstore ({text})")
+            return FormatError(f"{self.path} is not an index of txstore ({original})")
         if primary == sqlite3.SQLITE_BUSY:
-            return StorageError(f"the index {self.path} stayed locked by another program ({text}); try again")
-        return StorageError(f"the index {self.path} failed: {text}")
+            return StorageError(f"the index {self.path} stayed locked by another program ({original}); try again")
+        return StorageError(f"the index {self.path} failed: {original}")
 
-    def is_full(self, error: sa.exc.SQLAlchemyError) -> bool:
+    def is_full(self, error: BaseException) -> bool:
         """Whether there was no room: the log could not even be written, so that nothing has been committed."""
-        code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+        code = getattr(_original(error), "sqlite_errorcode", None)
         return code is not None and code & 0xFF == sqlite3.SQLITE_FULL
 
-    def is_duplicate(self, error: sa.exc.SQLAlchemyError) -> bool:
+    def is_duplicate(self, error: BaseException) -> bool:
         """Whether a unique constraint was violated."""
-        code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+        code = getattr(_original(error), "sqlite_errorcode", None)
         return code in (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE)
+
+
+def _leave(dbapi_connection: Any) -> None:
+    """Do nothing."""
+
+
+def _original(error: BaseException) -> BaseException | None:
+    """The driver's error, be it wrapped by SQLAlchemy or not; None where it is no error of the database."""
+    if isinstance(error, sqlite3.Error):
+        return error
+    if type(error).__module__ == "sqlalchemy.exc":
+        return getattr(error, "orig", None) or error
+    return None

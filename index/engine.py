@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import sqlalchemy as sa
-
 from txstore.errors import FormatError, StoreClosedError
-from txstore.index import schema
+from txstore.index.connection import Connection
 from txstore.index.dialects import SQLiteDialect
+from txstore.index.format import FORMAT
+from txstore.index.sql import sa, schema
+from txstore.index.statement import Statement
 
 
 def now_us() -> int:
@@ -36,10 +37,10 @@ class Head(NamedTuple):
     conflict_horizon: int
 
 
-_HEAD = sa.select(*(schema.store.c[name] for name in Head._fields))
+_HEAD = Statement("head", lambda _: sa.select(*(schema.store.c[name] for name in Head._fields)))
 
 
-def read_head(connection: sa.Connection) -> Head:
+def read_head(connection: Connection) -> Head:
     """Read the head row and check the format.
 
     Raises
@@ -47,13 +48,13 @@ def read_head(connection: sa.Connection) -> Head:
     FormatError
         If there is no head row, or the store was written in a format newer than this code's.
     """
-    row = connection.execute(_HEAD).first()
+    row = connection.first(_HEAD)
     if row is None:
         raise FormatError("the index has no head row: this is not a store of txstore, or its creation was cut short")
     head = Head._make(row)
-    if head.format > schema.FORMAT:
+    if head.format > FORMAT:
         raise FormatError(
-            f"the store has format {head.format}, this txstore reads up to format {schema.FORMAT}: install a newer one"
+            f"the store has format {head.format}, this txstore reads up to format {FORMAT}: install a newer one"
         )
     return head
 
@@ -74,42 +75,48 @@ class Index:
 
     def __init__(self, dialect: SQLiteDialect) -> None:
         self.dialect = dialect
-        self._engine: sa.Engine | None = None
-        self._idle: deque[sa.Connection] = deque()
+        self._idle: deque[Connection] = deque()
         self._inherited: list[object] = []
         self._pid = os.getpid()
         self._closed = False
 
-    def _take(self) -> sa.Connection:
+    def _take(self) -> Connection:
         if self._closed:
             raise StoreClosedError("the store has been closed; open it again")
         if self._pid != os.getpid():
             # Closing an inherited connection would drop the parent's locks: keep it, unused, for ever.
-            self._inherited.append((self._engine, self._idle))
-            self._engine, self._idle, self._pid = None, deque(), os.getpid()
+            self._inherited.append(self._idle)
+            self._idle, self._pid = deque(), os.getpid()
         try:
             return self._idle.pop()
         except IndexError:
             pass
-        if self._engine is None:
-            self._engine = self.dialect.create_engine()
         try:
-            return self._engine.connect()
-        except sa.exc.SQLAlchemyError as error:
-            raise self.dialect.translate(error) from error
+            return self.dialect.connect()
+        except Exception as error:
+            self._raise_translated(error)
+            raise
 
-    def _give(self, connection: sa.Connection) -> None:
+    def _give(self, connection: Connection) -> None:
         if self._closed or connection.in_transaction():
             self._drop(connection)
         else:
             self._idle.append(connection)
 
-    def _drop(self, connection: sa.Connection) -> None:
-        with contextlib.suppress(sa.exc.SQLAlchemyError):
+    def _drop(self, connection: Connection) -> None:
+        try:
             connection.close()
+        except Exception as error:
+            if self.dialect.translate(error) is None:
+                raise
+
+    def _raise_translated(self, error: BaseException) -> None:
+        translated = self.dialect.translate(error)
+        if translated is not None:
+            raise translated from error
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[sa.Connection]:
+    def read(self) -> Iterator[Connection]:
         """One SQL snapshot.
 
         Raises
@@ -121,36 +128,39 @@ class Index:
         """
         connection = self._take()
         try:
-            with connection.begin():
-                yield connection
-        except sa.exc.SQLAlchemyError as error:
+            connection.begin(write=False)
+            yield connection
+            connection.commit()
+        except BaseException as error:
+            if self.dialect.translate(error) is None:
+                # Somebody found that a name is not there: no fault of the connection.
+                connection.rollback()
+                self._give(connection)
+                raise
             self._drop(connection)
-            raise self.dialect.translate(error) from error
-        except BaseException:
-            self._drop(connection)
-            raise
-        self._give(connection)
+            self._raise_translated(error)
+        else:
+            self._give(connection)
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self) -> Iterator[Connection]:
         """One SQL transaction under the store's lock; durable when it ends, undone by an exception.
 
         Errors of the database come out untranslated, for only the caller knows whether its commit is in doubt.
 
         Raises
         ------
-        sqlalchemy.exc.SQLAlchemyError
-            If the database fails.
+        Exception
+            If the database fails, whatever the driver or SQLAlchemy raise: see :meth:`SQLiteDialect.translate`.
         StorageError
             If the lock can't be had in time.
         """
         with self.dialect.exclusive():
             connection = self._take()
             try:
-                connection.execution_options(txstore_write=True)
-                with connection.begin():
-                    yield connection
-                connection.execution_options(txstore_write=False)
+                connection.begin(write=True)
+                yield connection
+                connection.commit()
             except BaseException:
                 # After a failed COMMIT the database may still be in the transaction: only closing is sure to end it.
                 self._drop(connection)
@@ -159,7 +169,7 @@ class Index:
             self._give(connection)
 
     @contextlib.contextmanager
-    def bare(self) -> Iterator[sa.Connection]:
+    def bare(self) -> Iterator[Connection]:
         """A connection without a transaction, for what the dialect alone knows how to do."""
         connection = self._take()
         try:
@@ -170,13 +180,14 @@ class Index:
             self._give(connection)
 
     @contextlib.contextmanager
-    def maintain(self) -> Iterator[sa.Connection]:
+    def maintain(self) -> Iterator[Connection]:
         """As :meth:`write`, for steps that can simply be done again: errors of the database are translated."""
         try:
             with self.write() as connection:
                 yield connection
-        except sa.exc.SQLAlchemyError as error:
-            raise self.dialect.translate(error) from error
+        except Exception as error:
+            self._raise_translated(error)
+            raise
 
     def close(self) -> None:
         """Close what is idle; idempotent. The last connection to go checkpoints, so the lock is held meanwhile."""

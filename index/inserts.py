@@ -6,30 +6,30 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-import sqlalchemy as sa
-
 from txstore.boxes import Box
 from txstore.errors import Conflict, ConflictError
 from txstore.fragment import Fragment, pack_shape
 from txstore.grid import WHOLE, Grid
-from txstore.index import lookup, schema
+from txstore.index import lookup
 from txstore.index.branches import Lineage
+from txstore.index.connection import Connection
 from txstore.index.edits import ArrayEdit, Change, Edit, NodeCreate, NodeDelete, Touched
 from txstore.index.engine import Head
 from txstore.index.placement import moved, place
+from txstore.index.sql import schema
+from txstore.index.statement import Statement
 from txstore.index.structure import implicit_groups
 from txstore.segment import Kind
 
 #: A fill that touches more partitions than this becomes one row of the partition WHOLE.
 WHOLE_FROM = 4
 
-# Built once: putting a statement together costs more than SQLite takes to run it.
-_ATTRIBUTES = schema.attributes.insert()
-_NODES = schema.nodes.insert()
-_NODE_VERSIONS = schema.node_versions.insert()
-_SHAPES = schema.shapes.insert()
-_FRAGMENTS = schema.fragments.insert()
-_BLOBS = schema.blobs.insert()
+_ATTRIBUTES = Statement("insert attributes", lambda _: schema.attributes.insert())
+_NODES = Statement("insert nodes", lambda _: schema.nodes.insert())
+_NODE_VERSIONS = Statement("insert node versions", lambda _: schema.node_versions.insert())
+_SHAPES = Statement("insert shapes", lambda _: schema.shapes.insert())
+_FRAGMENTS = Statement("insert fragments", lambda _: schema.fragments.insert())
+_BLOBS = Statement("insert blobs", lambda _: schema.blobs.insert())
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Inserted:
     segment_refs: Counter[bytes] = field(default_factory=Counter)
 
 
-def insert(connection: sa.Connection, head: Head, edit: Edit, seen: Lineage, version: int) -> Inserted:
+def insert(connection: Connection, head: Head, edit: Edit, seen: Lineage, version: int) -> Inserted:
     """Insert everything of an edit but its commit row.
 
     Raises
@@ -66,7 +66,7 @@ def insert(connection: sa.Connection, head: Head, edit: Edit, seen: Lineage, ver
     for change in edit.attributes:
         changes[ids.get(change.node, change.node)] |= Change.ATTRIBUTES
     if edit.attributes:
-        connection.execute(
+        connection.change_many(
             _ATTRIBUTES,
             [
                 {
@@ -93,7 +93,7 @@ def _paths(edit: Edit) -> tuple[str, ...]:
 
 
 def _insert_nodes(
-    connection: sa.Connection, head: Head, edit: Edit, seen: Lineage, version: int, changes: Counter[int]
+    connection: Connection, head: Head, edit: Edit, seen: Lineage, version: int, changes: Counter[int]
 ) -> dict[int, int]:
     """Make, move and delete nodes; returns the ids of staged ones."""
     ids = implicit_groups(connection, seen, edit)
@@ -117,7 +117,7 @@ def _insert_nodes(
                 places[node] = (ids.get(change.parent, change.parent), change.name, metadata)
         changes[node] |= Change.STRUCTURE
     if nodes:
-        connection.execute(_NODES, nodes)
+        connection.change_many(_NODES, nodes)
     rows = [
         {
             "node": node,
@@ -130,17 +130,17 @@ def _insert_nodes(
         for node, (parent, name, metadata) in places.items()
     ]
     if rows:
-        connection.execute(_NODE_VERSIONS, rows)
+        connection.change_many(_NODE_VERSIONS, rows)
     return ids
 
 
-def _metadata(connection: sa.Connection, seen: Lineage, node: int) -> str | None:
+def _metadata(connection: Connection, seen: Lineage, node: int) -> str | None:
     row = lookup.node(connection, seen, node)
     return None if row is None else row.metadata
 
 
 def _insert_arrays(
-    connection: sa.Connection,
+    connection: Connection,
     edit: Edit,
     seen: Lineage,
     ids: dict[int, int],
@@ -188,15 +188,15 @@ def _insert_arrays(
                 else:
                     segment_refs[segment] += len(parts)
     if shapes:
-        connection.execute(_SHAPES, shapes)
+        connection.change_many(_SHAPES, shapes)
     if rows:
-        connection.execute(_FRAGMENTS, rows)
+        connection.change_many(_FRAGMENTS, rows)
     if edit.blob is not None and blob_refs:
-        connection.execute(_BLOBS, {"uuid": edit.blob[0], "refs": blob_refs, "data": edit.blob[1]})
+        connection.change(_BLOBS, {"uuid": edit.blob[0], "refs": blob_refs, "data": edit.blob[1]})
     return appended
 
 
-def _head_shape(connection: sa.Connection, array: ArrayEdit, seen: Lineage) -> tuple[int, ...]:
+def _head_shape(connection: Connection, array: ArrayEdit, seen: Lineage) -> tuple[int, ...]:
     if array.node < 0 or not array.steps:
         return array.base_shape
     return lookup.shapes(connection, seen, array.node)[-1].shape

@@ -10,11 +10,9 @@ import contextlib
 from collections.abc import Callable, Container, Iterator
 from typing import NamedTuple
 
-import sqlalchemy as sa
-
 from txstore.index import engine as clock
-from txstore.index import schema
 from txstore.index.engine import Index
+from txstore.index.sql import sa, schema
 
 
 class Lease(NamedTuple):

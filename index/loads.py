@@ -5,28 +5,31 @@ Asked for one partition by ranges of its own rows, so that planning costs what w
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from txstore.grid import WHOLE
-from txstore.index import lookup, schema
+from txstore.index import commitlog, lookup
 from txstore.index.branches import Lineage
+from txstore.index.connection import Connection
+from txstore.index.edits import Change, Touched
+from txstore.index.sql import sa, schema
 
 
-def touched(connection: sa.Connection, seen: Lineage, after: int) -> dict[int, set[bytes]]:
+def touched(connection: Connection, seen: Lineage, after: int) -> dict[int, set[bytes]]:
     """The partitions, :data:`~txstore.grid.WHOLE` among them, into which something came after a version, by array."""
     table = schema.fragments
-    rows = connection.execute(
-        sa.select(table.c.node, table.c.partition)
-        .distinct()
-        .where(table.c.version > after, seen.condition(table, after))
-    )
+    summaries = [Touched.decode(data) for _, data, _ in commitlog.touched_since(connection, seen, after)]
+    nodes = {node for summary in summaries for node, change in summary.nodes.items() if change & Change.CELLS}
     found: dict[int, set[bytes]] = {}
-    for node, partition in rows:
-        found.setdefault(node, set()).add(partition)
+    for node in nodes:
+        rows = connection.execute(
+            sa.select(table.c.partition)
+            .distinct()
+            .where(table.c.node == node, table.c.version > after, seen.condition(table, after))
+        )
+        found[node] = {row[0] for row in rows}
     return found
 
 
-def load(connection: sa.Connection, seen: Lineage, node: int, partition: bytes) -> int:
+def load(connection: Connection, seen: Lineage, node: int, partition: bytes) -> int:
     """How many fragments a reader of a partition applies to its base, fills of the whole array included."""
     table = schema.fragments
     base = lookup.base_versions(connection, seen, node, [partition]).get(partition, -1)

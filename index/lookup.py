@@ -5,17 +5,14 @@ Every function that reads history takes a :class:`Lineage`, which says what of i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import sqlalchemy as sa
-
 from txstore.fragment import unpack_shape
-from txstore.index import schema
 from txstore.index.branches import Lineage
-
-#: How many values an IN list takes at most; SQLite allows 32,766 variables in a statement.
-_BATCH = 500
+from txstore.index.connection import Connection
+from txstore.index.sql import sa, schema
+from txstore.index.statement import Statement, batches, visible
 
 
 class NodeRow(NamedTuple):
@@ -73,16 +70,10 @@ class BaseRow(NamedTuple):
     directory: bytes
 
 
-def batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Cut values for an IN list."""
-    for start in range(0, len(values), _BATCH):
-        yield values[start : start + _BATCH]
-
-
 # --- nodes --------------------------------------------------------------------------------------
 
 
-def _visible(seen: Lineage) -> sa.Select[Any]:
+def _nodes(parts: int) -> sa.Select[Any]:
     """Nodes as a lineage sees them: the newest row of each, unless it says deleted."""
     rows, newer = schema.node_versions, schema.node_versions.alias()
     return (
@@ -97,103 +88,178 @@ def _visible(seen: Lineage) -> sa.Select[Any]:
         )
         .join(schema.nodes, schema.nodes.c.id == rows.c.node)
         .where(
-            seen.condition(rows),
+            visible(rows, parts),
             rows.c.parent.is_not(None),
-            ~sa.exists().where(newer.c.node == rows.c.node, newer.c.version > rows.c.version, seen.condition(newer)),
+            ~sa.exists().where(newer.c.node == rows.c.node, newer.c.version > rows.c.version, visible(newer, parts)),
         )
     )
 
 
-def child(connection: sa.Connection, seen: Lineage, parent: int, name: str) -> NodeRow | None:
+_CHILD = Statement(
+    "child",
+    lambda parts: _nodes(parts).where(
+        schema.node_versions.c.parent == sa.bindparam("parent"), schema.node_versions.c.name == sa.bindparam("name")
+    ),
+)
+_CHILDREN = Statement(
+    "children",
+    lambda parts: (
+        _nodes(parts)
+        .where(schema.node_versions.c.parent == sa.bindparam("parent"))
+        .order_by(schema.node_versions.c.name)
+    ),
+)
+_ALL_NODES = Statement("all nodes", _nodes)
+_NODE = Statement("node", lambda parts: _nodes(parts).where(schema.node_versions.c.node == sa.bindparam("node")))
+_NODES_CHANGED = Statement(
+    "nodes changed",
+    lambda parts: (
+        sa.select(schema.node_versions.c.node, schema.node_versions.c.version, schema.node_versions.c.parent)
+        .where(visible(schema.node_versions, parts))
+        .order_by(schema.node_versions.c.version)
+    ),
+)
+
+
+def child(connection: Connection, seen: Lineage, parent: int, name: str) -> NodeRow | None:
     """The member of a group with that name."""
-    rows = schema.node_versions
-    row = connection.execute(_visible(seen).where(rows.c.parent == parent, rows.c.name == name)).first()
+    row = connection.first(_CHILD, {"parent": parent, "name": name}, seen)
     return None if row is None else NodeRow._make(row)
 
 
-def children(connection: sa.Connection, seen: Lineage, parent: int) -> list[NodeRow]:
+def children(connection: Connection, seen: Lineage, parent: int) -> list[NodeRow]:
     """The direct members of a group, by name."""
-    rows = schema.node_versions
-    statement = _visible(seen).where(rows.c.parent == parent).order_by(rows.c.name)
-    return [NodeRow._make(row) for row in connection.execute(statement)]
+    return [NodeRow._make(row) for row in connection.rows(_CHILDREN, {"parent": parent}, seen)]
 
 
-def all_nodes(connection: sa.Connection, seen: Lineage) -> list[NodeRow]:
+def all_nodes(connection: Connection, seen: Lineage) -> list[NodeRow]:
     """Every node that hangs somewhere, those under deleted groups included."""
-    return [NodeRow._make(row) for row in connection.execute(_visible(seen))]
+    return [NodeRow._make(row) for row in connection.rows(_ALL_NODES, seen=seen)]
 
 
-def node(connection: sa.Connection, seen: Lineage, node_id: int) -> NodeRow | None:
+def node(connection: Connection, seen: Lineage, node_id: int) -> NodeRow | None:
     """A node by its identity; None when it is deleted or not yet made."""
-    row = connection.execute(_visible(seen).where(schema.node_versions.c.node == node_id)).first()
+    row = connection.first(_NODE, {"node": node_id}, seen)
     return None if row is None else NodeRow._make(row)
 
 
-def nodes_changed(connection: sa.Connection, seen: Lineage, after: int) -> list[tuple[int, int, int | None]]:
+def nodes_changed(connection: Connection, seen: Lineage, after: int) -> list[tuple[int, int, int | None]]:
     """(node, version, parent) of each move, creation and deletion after a version."""
-    rows = schema.node_versions
-    found = connection.execute(
-        sa.select(rows.c.node, rows.c.version, rows.c.parent)
-        .where(seen.condition(rows, after), rows.c.version > after)
-        .order_by(rows.c.version)
-    )
-    return [(row[0], row[1], row[2]) for row in found]
+    return [(row[0], row[1], row[2]) for row in connection.rows(_NODES_CHANGED, seen=seen, after=after)]
 
 
 # --- shapes and attributes ----------------------------------------------------------------------
 
 
-def shapes(connection: sa.Connection, seen: Lineage, node_id: int, after: int | None = None) -> list[ShapeRow]:
-    """The log of an array's shapes, oldest first."""
+def _shapes(parts: int) -> sa.Select[Any]:
     table = schema.shapes
-    rows = connection.execute(
-        sa.select(table.c.version, table.c.rank, table.c.shape)
-        .where(table.c.node == node_id, seen.condition(table, after))
-        .order_by(table.c.version, table.c.rank)
-    )
-    return [ShapeRow(row[0], row[1], unpack_shape(row[2])) for row in rows]
-
-
-def all_shapes(connection: sa.Connection, seen: Lineage) -> dict[int, list[ShapeRow]]:
-    """The logs of the shapes of all arrays."""
-    table = schema.shapes
-    rows = connection.execute(
+    return (
         sa.select(table.c.node, table.c.version, table.c.rank, table.c.shape)
-        .where(seen.condition(table))
+        .where(visible(table, parts))
         .order_by(table.c.node, table.c.version, table.c.rank)
     )
+
+
+def _attributes(parts: int) -> sa.Select[Any]:
+    table = schema.attributes
+    columns = sa.select(table.c.node, table.c.key, table.c.version, table.c.value)
+    return columns.where(visible(table, parts)).order_by(table.c.version)
+
+
+_SHAPES = Statement("shapes", lambda parts: _shapes(parts).where(schema.shapes.c.node == sa.bindparam("node")))
+_ALL_SHAPES = Statement("all shapes", _shapes)
+_ATTRIBUTES = Statement(
+    "attributes", lambda parts: _attributes(parts).where(schema.attributes.c.node == sa.bindparam("node"))
+)
+_ALL_ATTRIBUTES = Statement("all attributes", _attributes)
+
+
+def shapes(connection: Connection, seen: Lineage, node_id: int, after: int = -1) -> list[ShapeRow]:
+    """The log of an array's shapes, oldest first."""
+    rows = connection.rows(_SHAPES, {"node": node_id}, seen, after)
+    return [ShapeRow(row[1], row[2], unpack_shape(row[3])) for row in rows]
+
+
+def all_shapes(connection: Connection, seen: Lineage) -> dict[int, list[ShapeRow]]:
+    """The logs of the shapes of all arrays."""
     found: dict[int, list[ShapeRow]] = {}
-    for node_id, version, rank, shape in rows:
+    for node_id, version, rank, shape in connection.rows(_ALL_SHAPES, seen=seen):
         found.setdefault(node_id, []).append(ShapeRow(version, rank, unpack_shape(shape)))
     return found
 
 
 def attributes(
-    connection: sa.Connection, seen: Lineage, node_id: int | None = None, after: int | None = None
+    connection: Connection, seen: Lineage, node_id: int | None = None, after: int = -1
 ) -> list[AttributeRow]:
     """The newest row of each attribute key of a node (None: of all nodes), deletions included."""
-    table = schema.attributes
-    statement = sa.select(table.c.node, table.c.key, table.c.version, table.c.value).where(seen.condition(table, after))
-    if node_id is not None:
-        statement = statement.where(table.c.node == node_id)
+    if node_id is None:
+        rows = connection.rows(_ALL_ATTRIBUTES, seen=seen, after=after)
+    else:
+        rows = connection.rows(_ATTRIBUTES, {"node": node_id}, seen, after)
     newest: dict[tuple[int, str], AttributeRow] = {}
-    for row in connection.execute(statement.order_by(table.c.version)):
+    for row in map(AttributeRow._make, rows):
         # A key that is set again keeps its old place in the order unless it was deleted in between.
         key = (row.node, row.key)
         if key in newest and newest[key].value is None:
             del newest[key]
-        newest[key] = AttributeRow._make(row)
+        newest[key] = row
     return list(newest.values())
 
 
 # --- fragments and bases ------------------------------------------------------------------------
 
-_FRAGMENTS = sa.select(*(schema.fragments.c[name] for name in FragmentRow._fields))
-_BASES = sa.select(*(schema.bases.c[name] for name in BaseRow._fields))
+_BASE = Statement(
+    "base",
+    lambda _: (
+        sa.select(*(schema.bases.c[name] for name in BaseRow._fields))
+        .where(
+            schema.bases.c.node == sa.bindparam("node"),
+            schema.bases.c.partition == sa.bindparam("partition"),
+            schema.bases.c.branch == sa.bindparam("branch"),
+            schema.bases.c.version <= sa.bindparam("upto"),
+        )
+        .order_by(schema.bases.c.version.desc())
+        .limit(1)
+    ),
+)
+_FRAGMENTS = Statement(
+    "fragments",
+    lambda parts: (
+        sa.select(*(schema.fragments.c[name] for name in FragmentRow._fields))
+        .where(
+            schema.fragments.c.node == sa.bindparam("node"),
+            schema.fragments.c.partition == sa.bindparam("partition"),
+            visible(schema.fragments, parts),
+        )
+        .order_by(schema.fragments.c.version, schema.fragments.c.rank)
+    ),
+)
+_BLOBS = Statement(
+    "blobs",
+    lambda _: sa.select(schema.blobs.c.uuid, schema.blobs.c.data).where(
+        schema.blobs.c.uuid.in_(sa.bindparam("uuids", expanding=True))
+    ),
+)
+
+
+def _fragments_since(parts: int) -> sa.Select[Any]:
+    table = schema.fragments
+    columns = [
+        table.c[name] if name != "directory" else sa.case((table.c.masked == 1, table.c.directory)).label("directory")
+        for name in FragmentRow._fields
+    ]
+    return (
+        sa.select(table.c.node, *columns)
+        .where(table.c.node == sa.bindparam("node"), visible(table, parts))
+        .order_by(table.c.version, table.c.rank)
+    )
+
+
+_FRAGMENTS_SINCE = Statement("fragments since", _fragments_since)
 
 
 def base_versions(
-    connection: sa.Connection, seen: Lineage, node_id: int, partitions: Sequence[bytes] | None
+    connection: Connection, seen: Lineage, node_id: int, partitions: Sequence[bytes] | None
 ) -> dict[bytes, int]:
     """The version of the newest base of each partition that has one (None: of all partitions)."""
     table = schema.bases
@@ -210,60 +276,36 @@ def base_versions(
     return found
 
 
-def base(connection: sa.Connection, seen: Lineage, node_id: int, partition: bytes) -> BaseRow | None:
+def base(connection: Connection, seen: Lineage, node_id: int, partition: bytes) -> BaseRow | None:
     """The newest base of a partition on a lineage: of two at one version, the reader's own branch's."""
-    table = schema.bases
     best: BaseRow | None = None
     for branch_id, upto in seen.parts:
-        row = connection.execute(
-            _BASES.where(
-                table.c.node == node_id,
-                table.c.partition == partition,
-                table.c.branch == branch_id,
-                table.c.version <= upto,
-            )
-            .order_by(table.c.version.desc())
-            .limit(1)
-        ).first()
-        if row is not None and (best is None or row.version > best.version):
-            best = BaseRow._make(row)
+        values = {"node": node_id, "partition": partition, "branch": branch_id, "upto": upto}
+        row = connection.first(_BASE, values)
+        found = None if row is None else BaseRow._make(row)
+        if found is not None and (best is None or found.version > best.version):
+            best = found
     return best
 
 
-def fragments(
-    connection: sa.Connection, seen: Lineage, node_id: int, partition: bytes, after: int
-) -> list[FragmentRow]:
+def fragments(connection: Connection, seen: Lineage, node_id: int, partition: bytes, after: int) -> list[FragmentRow]:
     """The fragments of a partition after a version, in order of (version, rank)."""
-    table = schema.fragments
-    rows = connection.execute(
-        _FRAGMENTS.where(
-            table.c.node == node_id, table.c.partition == partition, seen.condition(table, after)
-        ).order_by(table.c.version, table.c.rank)
-    )
+    rows = connection.rows(_FRAGMENTS, {"node": node_id, "partition": partition}, seen, after)
     return [FragmentRow._make(row) for row in rows]
 
 
 def fragments_since(
-    connection: sa.Connection, seen: Lineage, node_ids: Sequence[int], after: int
+    connection: Connection, seen: Lineage, node_ids: Sequence[int], after: int
 ) -> list[tuple[int, FragmentRow]]:
     """(node, fragment) of what came into some arrays after a version; directories of masked ones only."""
-    table = schema.fragments
-    columns = [
-        table.c[name] if name != "directory" else sa.case((table.c.masked == 1, table.c.directory)).label("directory")
-        for name in FragmentRow._fields
-    ]
     found: list[tuple[int, FragmentRow]] = []
-    for batch in batches(node_ids):
-        statement = (
-            sa.select(table.c.node, *columns)
-            .where(table.c.version > after, table.c.node.in_(batch), seen.condition(table, after))
-            .order_by(table.c.version, table.c.rank)
-        )
-        found.extend((row[0], FragmentRow._make(row[1:])) for row in connection.execute(statement))
+    for node_id in node_ids:
+        rows = connection.rows(_FRAGMENTS_SINCE, {"node": node_id}, seen, after)
+        found.extend((node_id, FragmentRow._make(row[1:])) for row in rows)
     return found
 
 
-def partitions(connection: sa.Connection, seen: Lineage, node_id: int) -> list[bytes]:
+def partitions(connection: Connection, seen: Lineage, node_id: int) -> list[bytes]:
     """Every partition of an array that has a row."""
     found: set[bytes] = set()
     for table in (schema.fragments, schema.bases):
@@ -274,17 +316,15 @@ def partitions(connection: sa.Connection, seen: Lineage, node_id: int) -> list[b
     return sorted(found)
 
 
-def blobs(connection: sa.Connection, uuids: Sequence[bytes]) -> dict[bytes, bytes]:
+def blobs(connection: Connection, uuids: Sequence[bytes]) -> dict[bytes, bytes]:
     """The bytes of inline segments; those that are gone are left out."""
-    table = schema.blobs
     found: dict[bytes, bytes] = {}
     for batch in batches(uuids):
-        rows = connection.execute(sa.select(table.c.uuid, table.c.data).where(table.c.uuid.in_(batch)))
-        found.update((row[0], row[1]) for row in rows)
+        found.update((row[0], row[1]) for row in connection.rows(_BLOBS, {"uuids": batch}))
     return found
 
 
-def counts(connection: sa.Connection) -> dict[str, int]:
+def counts(connection: Connection) -> dict[str, int]:
     """How many rows of each kind there are, and the bytes of segments."""
 
     def count(table: sa.Table) -> int:
@@ -308,7 +348,7 @@ def counts(connection: sa.Connection) -> dict[str, int]:
     }
 
 
-def loads(connection: sa.Connection, seen: Lineage, node_id: int) -> dict[bytes, tuple[int, int, bool]]:
+def loads(connection: Connection, seen: Lineage, node_id: int) -> dict[bytes, tuple[int, int, bool]]:
     """(fragments, fragments since the base, whether there is a base) of each partition of an array."""
     table = schema.fragments
     rows = connection.execute(
@@ -323,7 +363,7 @@ def loads(connection: sa.Connection, seen: Lineage, node_id: int) -> dict[bytes,
     return found
 
 
-def live_segments(connection: sa.Connection, uuids: Sequence[bytes]) -> dict[bytes, tuple[str, int, int]]:
+def live_segments(connection: Connection, uuids: Sequence[bytes]) -> dict[bytes, tuple[str, int, int]]:
     """(state, size, references) of some segments."""
     table = schema.segments
     found: dict[bytes, tuple[str, int, int]] = {}

@@ -5,41 +5,51 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import sqlalchemy as sa
-
 from txstore.directory import Directory
 from txstore.errors import Conflict, ConflictError, StorageError
-from txstore.index import schema
+from txstore.index.connection import Connection
 from txstore.index.edits import BaseEdit, Edit
 from txstore.index.engine import Index
+from txstore.index.sql import sa, schema
+from txstore.index.statement import Statement
+
+_PUBLISH = Statement(
+    "publish segment",
+    lambda _: (
+        schema.segments.update()
+        .where(schema.segments.c.uuid == sa.bindparam("segment"), schema.segments.c.state == "intent")
+        .values(state=sa.bindparam("to"), holder=None, size=sa.bindparam("bytes"), refs=sa.bindparam("count"))
+    ),
+)
+_POINT = Statement(
+    "point to segment",
+    lambda _: (
+        schema.segments.update()
+        .where(schema.segments.c.uuid == sa.bindparam("segment"), schema.segments.c.state == "live")
+        .values(refs=schema.segments.c.refs + sa.bindparam("count"))
+    ),
+)
 
 
-def publish_segments(connection: sa.Connection, edit: Edit, refs: Counter[bytes]) -> None:
+def publish_segments(connection: Connection, edit: Edit, refs: Counter[bytes]) -> None:
     """Turn announced files into live ones; an intent that is gone means that vacuum took us for dead."""
-    table = schema.segments
     for segment in edit.segments:
         count = refs.pop(segment.uuid, 0)
-        changed = connection.execute(
-            table.update()
-            .where(table.c.uuid == segment.uuid, table.c.state == "intent")
-            .values(state="live" if count else "doomed", holder=None, size=segment.size, refs=count)
-        )
-        if changed.rowcount != 1:
+        state = "live" if count else "doomed"
+        values = {"segment": segment.uuid, "to": state, "bytes": segment.size, "count": count}
+        if connection.change(_PUBLISH, values) != 1:
             raise StorageError(
                 f"segment {segment.uuid.hex()} was announced and reclaimed before its commit: the lease of this "
                 "process had lapsed; run the transaction again"
             )
     for uuid, count in refs.items():
-        changed = connection.execute(
-            table.update().where(table.c.uuid == uuid, table.c.state == "live").values(refs=table.c.refs + count)
-        )
-        if changed.rowcount != 1:
+        if connection.change(_POINT, {"segment": uuid, "count": count}) != 1:
             raise ConflictError(
                 (Conflict("base", uuid.hex()),), f"segment {uuid.hex()} has been vacuumed meanwhile; plan again"
             )
 
 
-def publish_bases(index: Index, connection: sa.Connection, edit: Edit) -> int:
+def publish_bases(index: Index, connection: Connection, edit: Edit) -> int:
     """Insert bases; where one stands already at that version, the first one stays."""
     insert = index.dialect.insert_ignore(schema.bases)
     refs: Counter[bytes] = Counter()

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import sqlalchemy as sa
 
 from txstore.boxes import Box
 from txstore.errors import Conflict
 from txstore.fragment import Fetch, Fragment
 from txstore.index import lookup
 from txstore.index.branches import Lineage
+from txstore.index.connection import Connection
 from txstore.index.edits import Change, Edit, ReadCells
 from txstore.index.since import Since, bounds, decoded
 from txstore.index.structure import Tree, implicit_groups
 from txstore.metadata import ArrayMetadata
 
 
-def read_conflicts(connection: sa.Connection, edit: Edit, since: Since, fetch: Fetch) -> list[Conflict]:
+def read_conflicts(connection: Connection, edit: Edit, since: Since, fetch: Fetch) -> list[Conflict]:
     """Every read that would come out differently now."""
     reads = edit.reads
     assert reads is not None
@@ -86,7 +86,7 @@ def read_conflicts(connection: sa.Connection, edit: Edit, since: Since, fetch: F
     return found
 
 
-def _chunks(connection: sa.Connection, seen: Lineage, node: int) -> tuple[int, ...]:
+def _chunks(connection: Connection, seen: Lineage, node: int) -> tuple[int, ...]:
     """The chunk shape of an array that was only read."""
     row = lookup.node(connection, seen, node)
     assert row is not None and row.metadata is not None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from txstore.errors import AlreadyExistsError, NotFoundError
-from txstore.index import branches, schema
+from txstore.index import branches
+from txstore.index.connection import Connection
 from txstore.index.edits import RefEdit
 from txstore.index.engine import Head
+from txstore.index.sql import schema
 
 
-def insert_reference(connection: sa.Connection, head: Head, ref: RefEdit, version: int) -> int | None:
+def insert_reference(connection: Connection, head: Head, ref: RefEdit, version: int) -> int | None:
     """Give or take a name; returns the id of a new branch."""
     current = branches.reference(connection, ref.kind, ref.name, head.head)
     if ref.target is None:

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgpack
-import sqlalchemy as sa
 
 from txstore.boxes import Box
 from txstore.errors import CorruptionError
 from txstore.grid import WHOLE, Grid
-from txstore.index import branches, lookup, schema
+from txstore.index import branches, lookup
 from txstore.index.branches import Lineage
+from txstore.index.connection import Connection
 from txstore.index.edits import MAIN, ROOT
 from txstore.index.engine import Head, Index, read_head
+from txstore.index.sql import sa, schema
 
 #: Rows that one transaction deletes at most, so that no writer waits long.
 _STEP = 500
@@ -46,7 +47,7 @@ class Root(NamedTuple):
     nodes: frozenset[int]
 
 
-def roots(connection: sa.Connection, head: Head, horizon: int) -> list[Root]:
+def roots(connection: Connection, head: Head, horizon: int) -> list[Root]:
     """Everything that is retained for a horizon."""
     found = []
     for branch in [None, *branches.all_branches(connection)]:
@@ -63,7 +64,7 @@ def roots(connection: sa.Connection, head: Head, horizon: int) -> list[Root]:
     return found
 
 
-def _root(connection: sa.Connection, branch_id: int, start: int, end: int) -> Root:
+def _root(connection: Connection, branch_id: int, start: int, end: int) -> Root:
     first = branches.lineage(connection, branch_id, start)
     return Root(first, branches.lineage(connection, branch_id, end), reachable(lookup.all_nodes(connection, first)))
 
@@ -117,7 +118,7 @@ class Garbage:
     bases: list[tuple[int, int]]  # branch, version
 
 
-def garbage(connection: sa.Connection, head: Head, horizon: int) -> Iterator[Garbage]:
+def garbage(connection: Connection, head: Head, horizon: int) -> Iterator[Garbage]:
     """Every row that no retained root needs, partition by partition."""
     retained = roots(connection, head, horizon)
     nodes = connection.execute(
@@ -131,7 +132,7 @@ def garbage(connection: sa.Connection, head: Head, horizon: int) -> Iterator[Gar
         yield from _garbage_of(connection, node, alive, horizon)
 
 
-def _garbage_of(connection: sa.Connection, node: int, retained: list[Root], horizon: int) -> Iterator[Garbage]:
+def _garbage_of(connection: Connection, node: int, retained: list[Root], horizon: int) -> Iterator[Garbage]:
     fragments, bases = schema.fragments, schema.bases
     by_partition: dict[bytes, list[tuple[int, int]]] = {}
     for partition, branch, version in connection.execute(
@@ -163,7 +164,7 @@ def _version(base: tuple[int, int] | None) -> int:
 
 
 def _dead_fills(
-    connection: sa.Connection,
+    connection: Connection,
     node: int,
     rows: list[tuple[int, int, int]],
     bases: dict[bytes, list[tuple[int, int]]],
@@ -200,7 +201,7 @@ def _dead_fills(
     return dead
 
 
-def _grid(connection: sa.Connection, node: int) -> Grid | None:
+def _grid(connection: Connection, node: int) -> Grid | None:
     from txstore.index.timeline import partition_extent
     from txstore.metadata import ArrayMetadata
 
@@ -232,7 +233,7 @@ class Freed:
     bytes: int = 0
 
 
-def move_horizon(connection: sa.Connection, head: Head, horizon: int) -> None:
+def move_horizon(connection: Connection, head: Head, horizon: int) -> None:
     """Raise the horizon, inside a write transaction; it never goes back."""
     if head.horizon < horizon <= head.head:
         connection.execute(schema.store.update().values(horizon=horizon, maintenance=schema.store.c.maintenance + 1))
@@ -267,7 +268,7 @@ def doom(index: Index, rows: Garbage, freed: Freed, horizon: int) -> None:
 
 
 def _delete(
-    connection: sa.Connection, table: sa.Table, rows: Garbage, key: dict[str, int], refs: Counter[tuple[bytes, bool]]
+    connection: Connection, table: sa.Table, rows: Garbage, key: dict[str, int], refs: Counter[tuple[bytes, bool]]
 ) -> int:
     where = sa.and_(
         table.c.node == rows.node,
@@ -300,7 +301,7 @@ def pointed_to(directory: bytes) -> set[tuple[bytes, bool]]:
         raise CorruptionError(f"a stored directory is malformed: {error}; run txstore verify") from error
 
 
-def _unrefer(connection: sa.Connection, refs: Counter[tuple[bytes, bool]], freed: Freed) -> None:
+def _unrefer(connection: Connection, refs: Counter[tuple[bytes, bool]], freed: Freed) -> None:
     segments, blobs = schema.segments, schema.blobs
     for (uuid, inline), count in refs.items():
         if inline:

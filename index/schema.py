@@ -22,10 +22,12 @@ from sqlalchemy import (
     Text,
 )
 
-#: The number of the format that this code reads and writes. Stored in ``store.format``.
-FORMAT = 1
+from txstore.index.format import FORMAT
 
 metadata = MetaData()
+
+#: A key of one number. In SQLite only INTEGER is the row's own number and needs no second tree.
+_Number = BigInteger().with_variant(Integer, "sqlite")
 
 #: One row. Every head read and every commit reads it first.
 store = Table(
@@ -49,10 +51,10 @@ store = Table(
 commits = Table(
     "commits",
     metadata,
-    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", _Number, primary_key=True, autoincrement=False),
     Column("branch", BigInteger, nullable=True),  # null: a tag or branch was made, moved or deleted
     Column("committed_at", BigInteger, nullable=False, unique=True),  # microseconds, strictly monotone
-    Column("txid", LargeBinary(16), nullable=False, unique=True),
+    Column("txid", LargeBinary(16), nullable=False),  # once, as it is the key of txids
     Column("parents", LargeBinary, nullable=False),  # msgpack list of versions
     Column("author", Text, nullable=True),
     Column("message", Text, nullable=True),
@@ -68,12 +70,13 @@ txids = Table(
     metadata,
     Column("txid", LargeBinary(16), primary_key=True),
     Column("version", BigInteger, nullable=True),
+    sqlite_with_rowid=False,
 )
 
 branches = Table(
     "branches",
     metadata,
-    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", _Number, primary_key=True, autoincrement=False),
     Column("name", Text, nullable=False),
     Column("parent", BigInteger, nullable=True),  # null for main
     Column("fork", BigInteger, nullable=False),  # the version of the parent that it starts from
@@ -96,7 +99,7 @@ refs = Table(
 nodes = Table(
     "nodes",
     metadata,
-    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", _Number, primary_key=True, autoincrement=False),
     Column("kind", Text, nullable=False),  # "array" or "group"
     Column("partition", Text, nullable=True),  # JSON list: the extent of a partition in cells, arrays only
     Column("created", BigInteger, nullable=False),
@@ -178,7 +181,7 @@ fragments = Table(
     Column("clip", LargeBinary, nullable=False),  # lo then hi, 2 * ndim little-endian int64
     Column("frame", LargeBinary, nullable=True),  # lo, hi, phase, shift; null: clip, zeros, zeros
     Column("directory", LargeBinary, nullable=True),  # null: the bytes have been vacuumed
-    Index("fragments_by_version", "version", "node"),
+    Index("fragments_by_version", "node", "version"),
     sqlite_with_rowid=False,
 )
 

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from txstore.index import schema
 from txstore.index.engine import Index
+from txstore.index.sql import sa, schema
+from txstore.index.statement import Statement
+
+_ANNOUNCE = Statement("announce segment", lambda _: schema.segments.insert())
+_WITHDRAW = Statement(
+    "withdraw segment",
+    lambda _: schema.segments.delete().where(
+        schema.segments.c.uuid == sa.bindparam("segment"), schema.segments.c.state == "intent"
+    ),
+)
 
 
 def announce(index: Index, holder: bytes, uuids: Sequence[bytes]) -> None:
@@ -20,7 +29,7 @@ def announce(index: Index, holder: bytes, uuids: Sequence[bytes]) -> None:
         {"uuid": uuid, "state": "intent", "holder": holder, "size": 0, "refs": 0, "location": None} for uuid in uuids
     ]
     with index.maintain() as connection:
-        connection.execute(schema.segments.insert(), rows)
+        connection.change_many(_ANNOUNCE, rows)
 
 
 def withdraw(index: Index, uuids: Sequence[bytes]) -> None:
@@ -31,7 +40,5 @@ def withdraw(index: Index, uuids: Sequence[bytes]) -> None:
     StorageError
         If the index fails; vacuum then finds the rows when the process has ended.
     """
-    table = schema.segments
     with index.maintain() as connection:
-        for uuid in uuids:
-            connection.execute(table.delete().where(table.c.uuid == uuid, table.c.state == "intent"))
+        connection.change_many(_WITHDRAW, [{"segment": uuid} for uuid in uuids])

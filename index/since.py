@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from txstore.boxes import Box
 from txstore.fragment import Fragment, Frame
 from txstore.index import commitlog, lookup
 from txstore.index.branches import Lineage
+from txstore.index.connection import Connection
 from txstore.index.edits import Change, Touched
 from txstore.segment import Kind
 
@@ -47,7 +47,7 @@ class Since:
         return any(touched.structural for _, touched in self.touched)
 
 
-def load_since(connection: sa.Connection, seen: Lineage, after: int) -> Since:
+def load_since(connection: Connection, seen: Lineage, after: int) -> Since:
     """Read the summaries of the commits after a version."""
     rows = commitlog.touched_since(connection, seen, after)
     return Since(seen, after, [(version, Touched.decode(data)) for version, data, _ in rows])

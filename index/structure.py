@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from txstore.errors import Conflict
 from txstore.index import lookup
 from txstore.index.branches import Lineage
+from txstore.index.connection import Connection
 from txstore.index.edits import ROOT, Edit, NodeCreate, NodeDelete, NodeMove
 from txstore.index.since import Since
 
@@ -14,7 +13,7 @@ from txstore.index.since import Since
 class Tree:
     """Parents of nodes on one lineage, looked up when asked for."""
 
-    def __init__(self, connection: sa.Connection, seen: Lineage) -> None:
+    def __init__(self, connection: Connection, seen: Lineage) -> None:
         self._connection = connection
         self._seen = seen
         self._nodes: dict[int, lookup.NodeRow | None] = {}
@@ -51,7 +50,7 @@ def _touches(edit: Edit) -> dict[int, str]:
     return {node: path for node, path in nodes.items() if node > ROOT}
 
 
-def implicit_groups(connection: sa.Connection, seen: Lineage, edit: Edit) -> dict[int, int]:
+def implicit_groups(connection: Connection, seen: Lineage, edit: Edit) -> dict[int, int]:
     """Missing parents that somebody else has made meanwhile: staged id to the id at the head.
 
     Not those that the edit moves or deletes again: they are its own, and somebody else's must not go with them.
@@ -88,7 +87,7 @@ def _below_itself(node: int, edit: Edit, there: dict[int, int], head: Tree) -> b
     return False
 
 
-def structure_conflicts(connection: sa.Connection, edit: Edit, since: Since) -> list[Conflict]:
+def structure_conflicts(connection: Connection, edit: Edit, since: Since) -> list[Conflict]:
     """Every conflict of structure."""
     found: list[Conflict] = []
     head, base = Tree(connection, since.seen), Tree(connection, since.seen.at(since.after))

@@ -11,14 +11,13 @@ import json
 import threading
 from collections import OrderedDict
 
-import sqlalchemy as sa
-
 from txstore.boxes import Box
 from txstore.errors import SnapshotExpiredError
 from txstore.fragment import Fragment, Frame
 from txstore.grid import WHOLE, Grid
 from txstore.index import branches, commitlog, lookup
 from txstore.index.branches import Lineage
+from txstore.index.connection import Connection
 from txstore.index.edits import Change, Touched
 from txstore.index.engine import Head, Index, read_head
 from txstore.index.lookup import AttributeRow, NodeRow, ShapeRow
@@ -83,7 +82,7 @@ class Timeline:
         """What a reader of that version sees."""
         return self._lineage.at(version)
 
-    def advance(self, connection: sa.Connection, head: Head, version: int) -> None:
+    def advance(self, connection: Connection, head: Head, version: int) -> None:
         """Learn what commits up to `version` have touched, in the SQL snapshot of `head`."""
         with self._lock:
             if version > self._upto:
@@ -309,7 +308,7 @@ class Timeline:
                     del tables[key]  # type: ignore[arg-type]
 
 
-def require_retained(connection: sa.Connection, head: Head, seen: Lineage) -> None:
+def require_retained(connection: Connection, head: Head, seen: Lineage) -> None:
     """Refuse to read what expiry has let go.
 
     Raises

@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy.engine.default import DefaultDialect
 
 from txstore.errors import Conflict, ConflictError
+from txstore.index.connection import Connection
 
 # -- making and looking ---------------------------------------------------------------------------
 
@@ -200,21 +201,18 @@ def io_error() -> sqlite3.OperationalError:
 def watched_sql(
     before: Callable[[str, Any], None], after: Callable[[str, Any], None] = lambda statement, connection: None
 ) -> Iterator[None]:
-    """Call `before` and `after` around every statement and COMMIT that SQLAlchemy sends; they may raise."""
+    """Call `before` and `after` around every statement, BEGIN and COMMIT among them, that is sent; they may raise."""
 
-    def transactional(name: str, statement: str) -> Callable[..., Any]:
-        real = getattr(DefaultDialect, name)
-
-        def call(dialect: Any, connection: Any) -> None:
-            before(statement, connection)
-            real(dialect, connection)
-            after(statement, connection)
+    def sending(real: Any) -> Callable[..., Any]:
+        def call(connection: Connection, text: str, *args: Any) -> Any:
+            before(text, connection.raw)
+            result = real(connection, text, *args)
+            after(text, connection.raw)
+            return result
 
         return call
 
-    def executing(name: str) -> Callable[..., Any]:
-        real = getattr(DefaultDialect, name)
-
+    def executing(real: Any) -> Callable[..., Any]:
         def call(dialect: Any, cursor: Any, statement: str, *args: Any, **kwargs: Any) -> Any:
             before(statement, cursor.connection)
             result = real(dialect, cursor, statement, *args, **kwargs)
@@ -224,9 +222,10 @@ def watched_sql(
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DefaultDialect, "do_commit", transactional("do_commit", "COMMIT"))
+        for name in ("_send", "_send_many"):
+            patch.setattr(Connection, name, sending(getattr(Connection, name)))
         for name in ("do_execute", "do_execute_no_params", "do_executemany"):
-            patch.setattr(DefaultDialect, name, executing(name))
+            patch.setattr(DefaultDialect, name, executing(getattr(DefaultDialect, name)))
         yield
 
 

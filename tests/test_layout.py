@@ -27,7 +27,7 @@ LONGER: dict[str, str] = {
 #: package stands for everything in it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     # What everything may use.
-    ("txstore.errors", "txstore.boxes"),
+    ("txstore.errors", "txstore.boxes", "txstore.lazy"),
     # Arithmetic, names and values: pure.
     (
         "txstore.spans",
@@ -86,6 +86,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "txstore.writer",
         "txstore.stagedsegments",
         "txstore.stagedarray",
+        "txstore.stagedtree",
         "txstore.tree",
         "txstore.attributes",
         "txstore.creating",

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from histories import watched_sql
 from workers import KILL_SHAPE, Worker, create_kill_store, crew, kill_block, kill_box, together
 
 import txstore
@@ -79,15 +78,8 @@ def invisible(names: set[str]) -> Iterator[None]:
 @contextmanager
 def counted_statements() -> Iterator[list[str]]:
     statements: list[str] = []
-
-    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        statements.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
+    with watched_sql(lambda statement, connection: statements.append(statement)):
         yield statements
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
 
 
 def data_files(root: Path) -> set[str]:

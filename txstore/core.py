@@ -12,14 +12,13 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import sqlalchemy as sa
-
 from txstore.commits import to_us
 from txstore.errors import InvalidInputError, NotFoundError, ReadOnlyError, StoreClosedError
 from txstore.holder import Holder
 from txstore.index import branches, commitlog, segments
 from txstore.index import engine as clock
 from txstore.index.commitlog import CommitRow
+from txstore.index.connection import Connection
 from txstore.index.edits import MAIN, Touched
 from txstore.index.engine import Head, Index, read_head
 from txstore.index.timeline import Timeline, require_retained
@@ -224,7 +223,7 @@ class Core:
             self._remember(state, timeline)
         return state, timeline
 
-    def _newest_main(self, connection: sa.Connection, head: Head) -> tuple[State, Timeline] | None:
+    def _newest_main(self, connection: Connection, head: Head) -> tuple[State, Timeline] | None:
         """The newest state of main from one that is known: one query, or none where nothing has happened."""
         with self._lock:
             if self._main is None:
@@ -287,7 +286,7 @@ class Core:
             timeline.landed(row.version - 1, row.version, row.committed_at, touched)
             self._main = State(MAIN, "main", row.version, row.version, row.committed_at, True, row.version), timeline
 
-    def _timeline(self, connection: sa.Connection, head: Head, branch_id: int) -> Timeline:
+    def _timeline(self, connection: Connection, head: Head, branch_id: int) -> Timeline:
         with self._lock:
             timeline = self._timelines.get(branch_id)
             if timeline is None:
@@ -335,7 +334,7 @@ def _check_reference(branch: str | None, version: int | None, as_of: Any, tag: s
 
 
 def _resolve(
-    connection: sa.Connection, head: Head, branch: str | None, version: int | None, tag: str | None, upto: int
+    connection: Connection, head: Head, branch: str | None, version: int | None, tag: str | None, upto: int
 ) -> tuple[int, int]:
     """(branch id, version) of a reference."""
     if tag is not None:
@@ -356,7 +355,7 @@ def _resolve(
     return found[0], upto if version is None else version
 
 
-def _last_same(connection: sa.Connection, head: Head, branch_id: int, version: int) -> int:
+def _last_same(connection: Connection, head: Head, branch_id: int, version: int) -> int:
     """The newest version at which a branch still has the state of `version`."""
     following = commitlog.next_commit(connection, branch_id, version)
     last = head.head if following is None else following - 1
@@ -366,7 +365,7 @@ def _last_same(connection: sa.Connection, head: Head, branch_id: int, version: i
     return max(last, version)
 
 
-def _branch_name(connection: sa.Connection, branch_id: int) -> str:
+def _branch_name(connection: Connection, branch_id: int) -> str:
     if branch_id == MAIN:
         return "main"
     row = branches.branch(connection, branch_id)

@@ -7,14 +7,13 @@ import os
 import uuid
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from txstore.errors import AlreadyExistsError, StorageError
 from txstore.filesystems import check_local
 from txstore.index import engine as clock
-from txstore.index import migrations, schema
 from txstore.index.dialects import SQLiteDialect
 from txstore.index.engine import Index
+from txstore.index.format import FORMAT
+from txstore.index.sql import schema
 from txstore.locks import FileLock
 
 _ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
@@ -88,7 +87,7 @@ def create_store(root: Path, *, exclusive: bool, timeout_s: float) -> None:
             os.rename(fresh, final)
             _sync(root)
             _sync(root.parent)
-        except (OSError, sa.exc.SQLAlchemyError) as error:
+        except OSError as error:
             if isinstance(error, StorageError):
                 raise
             raise StorageError(
@@ -101,14 +100,14 @@ def _fill(path: Path, root: Path, timeout_s: float) -> None:
     index = Index(dialect)
     try:
         with index.maintain() as connection:
-            migrations.create(connection)
+            schema.metadata.create_all(connection.core)
             now = clock.now_us()
             connection.execute(
                 schema.store.insert(),
                 {
                     "id": 1,
                     "uuid": uuid.uuid4().bytes,
-                    "format": schema.FORMAT,
+                    "format": FORMAT,
                     "epoch": 0,
                     "head": 0,
                     "head_at": now - 1,
