@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from txstore.fragment import unpack_shape
 from txstore.index.branches import Lineage
-from txstore.index.connection import Connection
+from txstore.index.connection import Connection, Row
 from txstore.index.sql import sa, schema
 from txstore.index.statement import Statement, batches, visible
 
@@ -47,8 +47,6 @@ class AttributeRow(NamedTuple):
 class FragmentRow(NamedTuple):
     """One row of ``fragments``, undecoded."""
 
-    partition: bytes
-    branch: int
     version: int
     rank: int
     kind: int
@@ -56,6 +54,12 @@ class FragmentRow(NamedTuple):
     clip: bytes
     frame: bytes | None
     directory: bytes | None
+    partition: bytes
+    branch: int
+
+
+#: Where the clip stands in it.
+CLIP = FragmentRow._fields.index("clip")
 
 
 class BaseRow(NamedTuple):
@@ -288,10 +292,9 @@ def base(connection: Connection, seen: Lineage, node_id: int, partition: bytes) 
     return best
 
 
-def fragments(connection: Connection, seen: Lineage, node_id: int, partition: bytes, after: int) -> list[FragmentRow]:
-    """The fragments of a partition after a version, in order of (version, rank)."""
-    rows = connection.rows(_FRAGMENTS, {"node": node_id, "partition": partition}, seen, after)
-    return [FragmentRow._make(row) for row in rows]
+def fragments(connection: Connection, seen: Lineage, node_id: int, partition: bytes, after: int) -> list[Row]:
+    """The fragments of a partition after a version, in order of (version, rank): the fields of :class:`FragmentRow`."""
+    return connection.rows(_FRAGMENTS, {"node": node_id, "partition": partition}, seen, after)
 
 
 def fragments_since(

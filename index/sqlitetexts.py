@@ -80,16 +80,16 @@ TEXTS: Final[dict[str, str]] = {
         "commits WHERE commits.version IN (__[POSTCOMPILE_versions])"
     ),
     "fragments/1": (
-        "SELECT fragments.partition, fragments.branch, fragments.version, fragments.rank, fragments.kind, "
-        "fragments.masked, fragments.clip, fragments.frame, fragments.directory FROM fragments WHERE "
+        "SELECT fragments.version, fragments.rank, fragments.kind, fragments.masked, fragments.clip, "
+        "fragments.frame, fragments.directory, fragments.partition, fragments.branch FROM fragments WHERE "
         "fragments.node = :node AND fragments.partition = :partition AND fragments.branch = :branch0 AND "
         "fragments.version <= :upto0 AND fragments.version > :after ORDER BY fragments.version, "
         "fragments.rank"
     ),
     "fragments since/1": (
-        "SELECT fragments.node, fragments.partition, fragments.branch, fragments.version, fragments.rank, "
-        "fragments.kind, fragments.masked, fragments.clip, fragments.frame, CASE WHEN (fragments.masked = 1) "
-        "THEN fragments.directory END AS directory FROM fragments WHERE fragments.node = :node AND "
+        "SELECT fragments.node, fragments.version, fragments.rank, fragments.kind, fragments.masked, "
+        "fragments.clip, fragments.frame, CASE WHEN (fragments.masked = 1) THEN fragments.directory END AS "
+        "directory, fragments.partition, fragments.branch FROM fragments WHERE fragments.node = :node AND "
         "fragments.branch = :branch0 AND fragments.version <= :upto0 AND fragments.version > :after ORDER BY "
         "fragments.version, fragments.rank"
     ),

@@ -10,14 +10,19 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
 
 from txstore.boxes import Box
+from txstore.chunkindex import Corners
 from txstore.errors import SnapshotExpiredError
 from txstore.fragment import Fragment, Frame
 from txstore.grid import WHOLE, Grid
 from txstore.index import branches, commitlog, lookup
 from txstore.index.branches import Lineage
-from txstore.index.connection import Connection
+from txstore.index.connection import Connection, Row
 from txstore.index.edits import Change, Touched
 from txstore.index.engine import Head, Index, read_head
 from txstore.index.lookup import AttributeRow, NodeRow, ShapeRow
@@ -251,12 +256,14 @@ class Timeline:
             after = -1 if row is None else row.version
             if table is None or table.after != after:
                 base = None if row is None else _base(row, ndim, itemsize)
-                fresh = PartitionTable(grid, base, None if row is None else row.uuid)
+                fresh = PartitionTable(
+                    grid, base, None if row is None else row.uuid, partial(_fragment, ndim, itemsize)
+                )
                 start = after
             else:
                 fresh, start = table, max(table.upto, after)
             rows = lookup.fragments(connection, seen, node, partition, start)
-            fresh.extend([_fragment(found, ndim, itemsize) for found in rows], version)
+            fresh.load(rows, partial(_clips, ndim), version)
             fresh.checked = max(fresh.checked, head.maintenance)
             self._maintenance = max(self._maintenance, head.maintenance)
         if partition == WHOLE and fresh is not table:
@@ -281,7 +288,7 @@ class Timeline:
         with self._index.read() as connection:
             keys = lookup.partitions(connection, seen, node) if partitions is None else [*partitions, WHOLE]
             rows = [row for key in keys for row in lookup.fragments(connection, seen, node, key, -1)]
-        return sorted((_fragment(row, ndim, itemsize) for row in rows), key=lambda fragment: fragment.order)
+        return sorted((_fragment(ndim, itemsize, row) for row in rows), key=lambda fragment: fragment.order)
 
     def partitions(self, node: int, version: int) -> list[bytes]:
         """The partitions of an array that hold anything at that version, WHOLE left out."""
@@ -326,10 +333,24 @@ def require_retained(connection: Connection, head: Head, seen: Lineage) -> None:
         )
 
 
-def _fragment(row: lookup.FragmentRow, ndim: int, itemsize: int) -> Fragment:
+def _fragment(ndim: int, itemsize: int, found: Row) -> Fragment:
+    row = lookup.FragmentRow._make(found)
     frame = None if row.frame is None else Frame.from_bytes(row.frame, ndim)
     clip = Box.from_bytes(row.clip, ndim)
     return Fragment(row.version, row.rank, Kind(row.kind), bool(row.masked), clip, frame, row.directory, itemsize)
+
+
+def _clips(ndim: int, rows: Sequence[Row]) -> tuple[Corners, Corners]:
+    """The corners of the clips of many rows."""
+    clips = [row[lookup.CLIP] for row in rows]
+    if all(len(clip) == 16 * ndim for clip in clips):
+        corners = np.frombuffer(b"".join(clips), "<i8").reshape(len(rows), 2, ndim)
+        lo, hi = corners[:, 0], corners[:, 1]
+        if (lo >= 0).all() and (lo <= hi).all():
+            return lo, hi
+    for clip in clips:
+        Box.from_bytes(clip, ndim)  # says which one is wrong
+    raise AssertionError("a box of the index is wrong, but none of them is")
 
 
 def _base(row: lookup.BaseRow, ndim: int, itemsize: int) -> Fragment:

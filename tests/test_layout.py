@@ -71,6 +71,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "txstore.column",
         "txstore.directory",
         "txstore.fragment",
+        "txstore.chunkindex",
         "txstore.tables",
         "txstore.staging",
     ),

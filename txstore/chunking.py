@@ -18,7 +18,7 @@ CHUNK_BYTES = 256 * 1024
 SHARD_BYTES = 64 * 1024 * 1024
 
 #: Chunks of a partition. Index rows, look-ups and compaction tasks go by partition.
-PARTITION_CHUNKS = 4096
+PARTITION_CHUNKS = 512
 
 # An array of fewer chunks exports as so few objects that shards would only be in the way.
 _CHUNKS_WORTH_SHARDS = 64

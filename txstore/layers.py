@@ -187,10 +187,10 @@ class LayeredArray:
         if self.node < 0:
             return []
         whole = self.timeline.table(self.node, WHOLE, self.grid, self.meta.dtype.itemsize, self.version)
-        fills = whole.fragments[: whole.upto_version(self.version)]
         fill = self.meta.fill_value.tobytes()
         # What has been vacuumed lies below the base of every partition.
-        written = [one for one in fills if not one.stripped and self.value(one).tobytes() != fill]
+        fills = [one for one in whole.fragments(self.version) if not one.stripped]
+        written = [one for one in fills if self.value(one).tobytes() != fill]
         boxes = [self._shown(one, full(self.shape)) for one in written]
         return [box for box in boxes if box is not None]
 

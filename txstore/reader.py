@@ -270,12 +270,12 @@ class ArrayView(LayeredArray):
             for one in (table, whole):
                 if one is None:
                     continue
-                fragments = one.fragments[: one.upto_version(self.version)]
+                fragments = one.fragments(self.version)
                 for fragment in [one.base, *fragments] if one.base is not None else fragments:
                     if self._shown(fragment, part) is not None:
                         found[id(fragment)] = fragment
         if self._overlay is not None:
-            found.update((id(one), one) for one in self._overlay.table.fragments if one.clip.intersect(bounds))
+            found.update((id(one), one) for one in self._overlay.table.fragments() if one.clip.intersect(bounds))
         if selection is not None and selection.box is None:
             found = {key: one for key, one in found.items() if self._names(selection, one)}
         return sorted(found.values(), key=lambda one: one.order)
@@ -349,7 +349,7 @@ class ArrayView(LayeredArray):
         table, whole = self._tables(partition)
         if table is None or whole is None:
             return 0
-        return sum(one.version > table.after for one in whole.fragments[: whole.upto_version(self.version)])
+        return sum(one.version > table.after for one in whole.fragments(self.version))
 
     def fetch(self, place: Place) -> bytes:
         """The encoded bytes at a place, checked against their checksum."""
