@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Executor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from math import prod
@@ -19,7 +20,7 @@ from txstore.compaction.exporttree import Options
 from txstore.compaction.incremental import Changes
 from txstore.compaction.marker import Exported, objects_of
 from txstore.compaction.shardfile import ShardFile
-from txstore.compaction.window import ordered
+from txstore.compaction.window import items_ahead, items_at_once, ordered
 from txstore.grid import Grid
 from txstore.reader import ArrayView
 from txstore.storage import LocalStorage
@@ -88,7 +89,7 @@ class ArrayWriter:
 
     Notes
     -----
-    :meth:`write` is safe for threads.
+    Used by one thread, which has others write.
     """
 
     def __init__(
@@ -162,8 +163,39 @@ class ArrayWriter:
                 by_shard.setdefault(tuple(map(floordiv, chunk, self._ratio)), []).append(chunk)
             yield from ((shard, tuple(by_shard[shard])) for shard in sorted(by_shard))
 
-    def write(self, thing: ObjectPlan) -> Done:
-        """Write one object, or take it over."""
+    @contextmanager
+    def written(self, pool: Executor, workers: int) -> Iterator[Iterator[Done]]:
+        """Write every object, by a pool of so many threads: what became of each, in order.
+
+        Notes
+        -----
+        When the block is left, nothing is running any more. Where only one thread may write, it is the caller's.
+        """
+        source, objects = self.source, self.objects()
+        if self._destination.parallel:
+            at_once = items_at_once(source.chunk_bytes * prod(self._ratio))
+            # No batch takes more memory than one of its objects at a time.
+            ahead = min(items_ahead(source.chunk_bytes, workers), 2 * workers)
+            with ordered(pool, self._write, objects, ahead, at_once) as results:
+                yield results
+            return
+        at_once = items_at_once(source.chunk_bytes)
+        ahead = items_ahead(source.chunk_bytes * at_once, workers)
+        if self._sharded:
+            with closing(self._shards_in_order(pool, objects, ahead, at_once)) as results:
+                yield results
+            return
+        with ordered(pool, lambda thing: (thing, source.encoded(thing.index)), objects, ahead, at_once) as made:
+            yield (self._write_chunk(chunk_key(thing.index, self._format), encoded) for thing, encoded in made)
+
+    def _shards_in_order(
+        self, pool: Executor, objects: Iterator[ObjectPlan], ahead: int, at_once: int
+    ) -> Generator[Done, None, None]:
+        for thing in objects:
+            with ordered(pool, self.source.encoded, thing.chunks, ahead, at_once) as encoded:
+                yield self._write_shard(thing, chunk_key(thing.index, self._format), encoded)
+
+    def _write(self, thing: ObjectPlan) -> Done:
         key = chunk_key(thing.index, self._format)
         if not thing.changed:
             assert self._old is not None
@@ -177,17 +209,6 @@ class ArrayWriter:
         else:
             done = self._write_chunk(key, self.source.encoded(thing.index))
         return self._noted(done, key)
-
-    def write_in_order(self, pool: Executor, ahead: int) -> Iterator[Done]:
-        """Write every object on this thread, and make what they hold in the pool."""
-        if self._sharded:
-            for thing in self.objects():
-                with ordered(pool, self.source.encoded, thing.chunks, ahead) as encoded:
-                    yield self._write_shard(thing, chunk_key(thing.index, self._format), encoded)
-            return
-        with ordered(pool, lambda thing: (thing, self.source.encoded(thing.index)), self.objects(), ahead) as made:
-            for thing, encoded_chunk in made:
-                yield self._write_chunk(chunk_key(thing.index, self._format), encoded_chunk)
 
     def _write_chunk(self, key: str, encoded: Encoded | None) -> Done:
         if encoded is None:

@@ -148,7 +148,7 @@ class Backlog:
         missed = self._missed.setdefault(state.branch, set())
         missed.discard(row.id)
         try:
-            view = snapshot.view(row, path)
+            view = snapshot._tree.view(row, path)
             tasks = tasks_in(snapshot, view, self._min_fragments) if keys is None else self._among(view, keys)
         except Exception as error:
             missed.add(row.id)
@@ -181,7 +181,7 @@ class Backlog:
         task = job.task
         found = located(snapshot, timeline, state.version, task.node) if state.branch == job.branch else None
         if found is not None:
-            view = snapshot.view(*found)
+            view = snapshot._tree.view(*found)
             with self._core.index.read() as connection:
                 count = loads.load(connection, timeline.at(state.version), task.node, task.partition)
             if count >= self._min_fragments and frame_of(view.grid, task.partition, view.shape) is not None:
@@ -198,7 +198,7 @@ def located(snapshot: Snapshot, timeline: Timeline, version: int, node: int) -> 
     """A node by its identity, with its path; None when it, or a group above it, is deleted."""
     seen = timeline.at(version)
     names: list[str] = []
-    with snapshot._core.index.read() as connection:
+    with snapshot._tree.core.index.read() as connection:
         row = found = lookup.node(connection, seen, node)
         while row is not None:
             names.append(row.name)

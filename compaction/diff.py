@@ -35,8 +35,10 @@ class Diff:
     attrs : Mapping of str to tuple of str
         Attribute keys that differ, by the newer path.
     boxes : Mapping of str to tuple of Box
-        What was written into arrays that are in both, half-open, by the newer path. Cells may have been written with
-        the value that they had.
+        What was written into arrays that are in both, half-open, by the newer path: a box for each write, cut at
+        partitions, in order of the commits. They may overlap, where cells were written more than once or a mask is
+        given by its bounding box; count cells of their union, not their volumes. Cells may have been written with the
+        value that they had.
     """
 
     added: tuple[str, ...]
@@ -71,10 +73,12 @@ def diff(store: Store, a: Any, b: Any, path: str = "") -> Diff:
     for node in both:
         name = after[node][0]
         if after[node][1].kind == "array":
-            old, new = (snapshot.view(rows[node][1], name).shape for snapshot, rows in ((one, before), (other, after)))
+            old, new = (
+                snapshot._tree.view(rows[node][1], name).shape for snapshot, rows in ((one, before), (other, after))
+            )
             if old != new:
                 resized[name] = old, new
-        old_texts, new_texts = one.attribute_texts(node), other.attribute_texts(node)
+        old_texts, new_texts = one._tree.attribute_texts(node), other._tree.attribute_texts(node)
         keys = [key for key in sorted({*old_texts, *new_texts}) if not _same(old_texts.get(key), new_texts.get(key))]
         if keys:
             attrs[name] = tuple(keys)
@@ -101,7 +105,7 @@ def _same(old: str | None, new: str | None) -> bool:
 
 
 def _root_attrs(one: Snapshot, other: Snapshot) -> tuple[str, ...]:
-    old, new = one.attribute_texts(0), other.attribute_texts(0)
+    old, new = one._tree.attribute_texts(0), other._tree.attribute_texts(0)
     return tuple(key for key in sorted({*old, *new}) if not _same(old.get(key), new.get(key)))
 
 
@@ -116,7 +120,7 @@ def _snapshot(store: Store, reference: Any) -> Snapshot:
 def _paths(snapshot: Snapshot, path: str) -> dict[int, tuple[str, NodeRow]]:
     """(path, row) of every node at or below a path, by identity."""
     found: dict[int, tuple[str, NodeRow]] = {}
-    below = snapshot.all_nodes()
+    below = snapshot._tree.all_nodes()
     todo: list[tuple[int, str]] = [(0, "")]
     while todo:
         parent, prefix = todo.pop()
@@ -132,7 +136,7 @@ def _written(store: Store, one: Snapshot, other: Snapshot, nodes: list[int]) -> 
     """Boxes of the fragments that only one of the two versions sees."""
     if not nodes:
         return {}
-    first, second = one._timeline.at(one._state.version), other._timeline.at(other._state.version)
+    first, second = one._tree.timeline.at(one._tree.state.version), other._tree.timeline.at(other._tree.state.version)
     common = _common(first, second)
     found: dict[int, list[Box]] = {}
     with store._core.index.read() as connection:

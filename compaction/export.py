@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,6 @@ from txstore.compaction.exportzip import ZipDestination
 from txstore.compaction.incremental import Since
 from txstore.compaction.marker import MARKER, Exported, Marker, fingerprint, objects_of, read_marker
 from txstore.compaction.progress import Meter, Progress
-from txstore.compaction.window import items_ahead, ordered
 from txstore.core import Core, State
 from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError, StorageError
 from txstore.index.engine import Head, read_head
@@ -273,12 +272,7 @@ class _Run:
         return ArrayWriter(member.path, source, self._core.storage, self._options, self._destination, earlier)
 
     def _write(self, member: Member, writer: ArrayWriter) -> None:
-        ahead = items_ahead(writer.source.chunk_bytes, self._workers)
-        with ExitStack() as stack:
-            if self._destination.parallel:
-                results = stack.enter_context(ordered(self._pool, writer.write, writer.objects(), ahead))
-            else:
-                results = writer.write_in_order(self._pool, ahead)
+        with writer.written(self._pool, self._workers) as results:
             for done in results:
                 self._done = Done(*map(sum, zip(self._done, done, strict=True)))
                 self._meter.step(member.path)

@@ -109,12 +109,12 @@ def _nodes(snapshot: Snapshot, path: str) -> tuple[NodeRow | None, list[tuple[st
     """The group that becomes the root (None: an array is all there is), and (path in the export, in the store, row)."""
     row: NodeRow | None = ROOT_ROW
     for name in check_name(path) if path else ():
-        row = snapshot.child(row.id, name) if row is not None and row.kind == "group" else None
+        row = snapshot._tree.child(row.id, name) if row is not None and row.kind == "group" else None
     if row is None:
         raise NotFoundError(f"there is no {path!r} at version {snapshot.version}")
     if row.kind == "array":
         return None, [(row.name, path, row)]
-    below = snapshot.all_nodes()
+    below = snapshot._tree.all_nodes()
     found: list[tuple[str, str, NodeRow]] = []
 
     def walk(parent: int, prefix: str) -> None:

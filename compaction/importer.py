@@ -273,7 +273,7 @@ class _Run:
             dimension_names=meta.dimension_names,
             attributes=imported.attributes,
         )
-        grid = self._tx.view(made._row, target).grid
+        grid = self._tx._tree.view(made._row, target).grid
         chunks = ZarrChunks(relative, imported, grid, array, self._source.files)
         self._jobs.append(_Job(made._row, target, chunks, imported))
 
@@ -290,9 +290,9 @@ class _Run:
     # --- filling ------------------------------------------------------------------------------------
 
     def _fill(self, job: _Job) -> None:
-        pool, writer = self._core.pool, self._tx.writer(f"{job.path!r}")
+        pool, writer = self._core.pool, self._tx._tree.writer(f"{job.path!r}")
         ahead = items_ahead(job.chunks.chunk_bytes, self._core.workers)
-        grid, shape = self._tx.view(job.row, job.path).grid, full(job.imported.shape)
+        grid, shape = self._tx._tree.view(job.row, job.path).grid, full(job.imported.shape)
         for key, chunks in job.chunks.by_partition():
             clip = grid.partition_box(key).intersect(shape)
             if clip is None:
@@ -318,7 +318,7 @@ class _Run:
         self._written += len(found.data)
         self._copied += found.copied
         self._encoded += not found.copied
-        return self._tx.put([found.data])[0]
+        return self._tx._tree.put([found.data])[0]
 
     def report(self, version: int) -> ImportReport:
         """What was done."""

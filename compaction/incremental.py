@@ -111,11 +111,11 @@ class Since:
                 self._require_rows(head)
             self._sides = [before, seen]
             self._linear = self._parted == old.version
-            self._touched: dict[int, Change] = {}
+            self._touched: dict[int, int] = {}
             for side in self._sides:
                 for _, data, _ in commitlog.touched_since(connection, side, self._parted):
                     for node, change in Touched.decode(data).nodes.items():
-                        self._touched[node] = self._touched.get(node, Change(0)) | change
+                        self._touched[node] = self._touched.get(node, 0) | change
         self.arrays = {one.node: one for one in old.arrays}
 
     def _require_rows(self, head: Head) -> None:
@@ -127,7 +127,7 @@ class Since:
 
     def changes(self, node: int, grid: Grid, old: tuple[int, ...], new: tuple[int, ...]) -> Changes:
         """Which chunks of an array may differ, given its shapes at both versions."""
-        touched = self._touched.get(node, Change(0))
+        touched = self._touched.get(node, 0)
         if not touched & (Change.CELLS | Change.SHAPE):
             return Changes(grid)
         with self._core.index.read() as connection:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from txstore.compaction.profiles import Form
@@ -38,7 +38,7 @@ class Exported:
     shape : tuple of int
         At that version.
     form : str
-        Fingerprint of how it was written, shape and attributes apart.
+        Fingerprint of how it was written, shape, names of dimensions and attributes apart.
     """
 
     path: str
@@ -110,7 +110,7 @@ class Marker:
 
 def fingerprint(form: Form) -> str:
     """Two forms with the same fingerprint make the same bytes of the same cells, and put them under the same keys."""
-    facts = [form.meta.stored(), form.dense, form.convert is None]
+    facts = [replace(form.meta, dimension_names=None).stored(), form.dense, form.convert is None]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 

@@ -1,15 +1,16 @@
 """Profiles: what an export makes of an array, so that those who are to read it can.
 
 ``native`` keeps every dtype and codec as zarr-python writes them. ``portable`` is what all readers open: core
-numerics, times as CF int64, and the codecs gzip, zlib, zstd and blosc.
+numerics, times as CF int64, the codecs gzip, zlib, zstd and blosc, and a name for every dimension.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Literal
@@ -30,6 +31,7 @@ Convert = Callable[[NDArray[Any]], NDArray[Any]]
 #: Where xarray looks for the names of dimensions in v2.
 DIMENSIONS = "_ARRAY_DIMENSIONS"
 _MASK = "_FillValue"
+_PHONY = re.compile(r"phony_dim_\d+(_\d+)?", re.ASCII)
 
 _PORTABLE_CODECS = ("gzip", "zstd", "blosc")
 _QUIET_NAN = {"f": np.nan, "c": complex(np.nan, np.nan)}
@@ -99,7 +101,7 @@ def form_of(
     form = Form(meta, attributes, meta.fill_value)
     try:
         if profile == "portable":
-            form = _portable(path, form, zarr_format)
+            form = _portable(path, form, shape, zarr_format)
         if zarr_format == 2:
             dtype_to_v2(form.meta.dtype)
             form = _in_v2(form, portable=profile == "portable")
@@ -169,7 +171,7 @@ def _declared_mask(attributes: dict[str, Any], dtype: np.dtype[Any]) -> NDArray[
 # --- portable ------------------------------------------------------------------------------------
 
 
-def _portable(path: str, form: Form, zarr_format: int) -> Form:
+def _portable(path: str, form: Form, shape: tuple[int, ...], zarr_format: int) -> Form:
     meta = form.meta
     notes = []
     if meta.dtype.kind in "mM":
@@ -185,17 +187,26 @@ def _portable(path: str, form: Form, zarr_format: int) -> Form:
         before = ", ".join(plain_name(codec) for codec in form.meta.codecs)
         notes.append(f"codecs {before} replaced by {', '.join(plain_name(codec) for codec in codecs)}")
     names = form.meta.dimension_names
-    if zarr_format == 2:
-        # xarray opens no array of v2 without names. They must differ, for equal names mean equal extents.
-        last = path.rpartition("/")[2]
-        known = names if names is not None else form.attributes.get(DIMENSIONS)
-        if not isinstance(known, list | tuple) or len(known) != meta.ndim:
-            known = (None,) * meta.ndim
-        names = tuple(
-            name if isinstance(name, str) and name else f"{last}_dim_{axis}" for axis, name in enumerate(known)
-        )
+    known = names if names is not None else form.attributes.get(DIMENSIONS)
+    names = _named(known if isinstance(known, list | tuple) and len(known) == meta.ndim else (None,) * meta.ndim, shape)
     adapted = ArrayMetadata(dtype, fill, meta.chunks, meta.shards, codecs, names)
     return replace(form, meta=adapted, fill=fill, copies=form.copies and same, notes=(*form.notes, *notes))
+
+
+def _named(names: Sequence[Any], shape: tuple[int, ...]) -> tuple[str, ...]:
+    """A name for every dimension, since xarray opens no array without; those that are there stay.
+
+    Equal names mean equal extents, in a group and those above it: a name is made of the extent, as netCDF and h5netcdf
+    make one for each. A name that an earlier export has made is made again, for the array may have grown since.
+    """
+    found: list[str] = []
+    for name, extent in zip(names, shape, strict=True):
+        if not isinstance(name, str) or not name or _PHONY.fullmatch(name):
+            name = f"phony_dim_{extent}"
+            repeated = sum(one.startswith(f"{name}_") or one == name for one in found)
+            name += f"_{repeated}" if repeated else ""
+        found.append(name)
+    return tuple(found)
 
 
 def _refusal(path: str, dtype: np.dtype[Any]) -> InvalidInputError:

@@ -93,7 +93,7 @@ def tasks_of(snapshot: Snapshot, path: str, min_fragments: int = 1) -> list[tupl
 
 def tasks_in(snapshot: Snapshot, view: ArrayView, min_fragments: int = 1) -> list[Task]:
     """The partitions of one array that have at least so many fragments since their base."""
-    with snapshot._core.index.read() as connection:
+    with snapshot._tree.core.index.read() as connection:
         loads = lookup.loads(connection, view.timeline.at(view.version), view.node)
     whole = loads.pop(WHOLE, (0, 0, False))[0]
     keys = set(loads)
@@ -120,7 +120,7 @@ def array_views(snapshot: Snapshot, path: str) -> Iterator[ArrayView]:
         If there is nothing.
     """
     for row, full_path in array_rows(snapshot, path):
-        yield snapshot.view(row, full_path)
+        yield snapshot._tree.view(row, full_path)
 
 
 def array_rows(snapshot: Snapshot, path: str) -> list[tuple[NodeRow, str]]:

@@ -15,8 +15,6 @@ from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from txstore.boxes import Box
 from txstore.codecs import TileCodec
 from txstore.compaction.progress import Progress
@@ -24,9 +22,11 @@ from txstore.core import Core
 from txstore.errors import CorruptionError, NotFoundError, StorageError, TxStoreError
 from txstore.fragment import Fragment, Frame, unpack_shape
 from txstore.grid import WHOLE, Grid
-from txstore.index import branches, lookup, schema
+from txstore.index import branches, lookup
+from txstore.index.connection import Connection
 from txstore.index.edits import ROOT, Touched
 from txstore.index.engine import Head, read_head
+from txstore.index.sql import sa, schema
 from txstore.index.timeline import partition_extent
 from txstore.metadata import ArrayMetadata
 from txstore.segment import Kind, Place, decode_mask
@@ -158,7 +158,7 @@ def verify(
 # --- the index ----------------------------------------------------------------------------------
 
 
-def _commits(connection: sa.Connection, head: Head, found: _Findings) -> None:
+def _commits(connection: Connection, head: Head, found: _Findings) -> None:
     table = schema.commits
     before, before_at = 0, -1
     statement = sa.select(table.c.version, table.c.committed_at, table.c.txid, table.c.touched, table.c.branch)
@@ -184,13 +184,13 @@ def _commits(connection: sa.Connection, head: Head, found: _Findings) -> None:
         found.add("index", "store", f"horizons out of order: {head.conflict_horizon}, {head.horizon}, head {head.head}")
 
 
-def _known(connection: sa.Connection, path: str) -> bool:
+def _known(connection: Connection, path: str) -> bool:
     name = path.rpartition("/")[2]
     rows = schema.node_versions
     return connection.execute(sa.select(rows.c.node).where(rows.c.name == name).limit(1)).first() is not None
 
 
-def _arrays(connection: sa.Connection, found: _Findings, path: str) -> Iterator[_Array]:
+def _arrays(connection: Connection, found: _Findings, path: str) -> Iterator[_Array]:
     """Every array that there ever was (or those that hang at or below a path in some version)."""
     rows, nodes = schema.node_versions, schema.nodes
     kinds = {row.id: (row.kind, row.partition) for row in connection.execute(sa.select(nodes))}
@@ -248,7 +248,7 @@ def _arrays(connection: sa.Connection, found: _Findings, path: str) -> Iterator[
 # --- fragments and bases ------------------------------------------------------------------------
 
 
-def _array(core: Core, connection: sa.Connection, array: _Array, head: Head, found: _Findings, pool: Executor) -> None:
+def _array(core: Core, connection: Connection, array: _Array, head: Head, found: _Findings, pool: Executor) -> None:
     ndim = array.grid.ndim
     shapes = schema.shapes
     for version, data in connection.execute(
@@ -350,7 +350,7 @@ def _tiles(
 # --- segments -----------------------------------------------------------------------------------
 
 
-def _segments(core: Core, connection: sa.Connection, found: _Findings) -> None:
+def _segments(core: Core, connection: Connection, found: _Findings) -> None:
     segments, blobs = schema.segments, schema.blobs
     rows = {row.uuid: row for row in connection.execute(sa.select(segments))}
     for uuid, row in rows.items():

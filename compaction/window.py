@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
@@ -14,6 +15,14 @@ _Result = TypeVar("_Result")
 #: Bytes that the items under work may take in memory, all together.
 _BUDGET_BYTES = 48 << 20
 _MOST_AHEAD = 64
+#: It takes items of so many bytes together, or so many of them, to be worth waking a thread.
+_BATCH_BYTES = 2 << 20
+_MOST_IN_BATCH = 16
+
+
+def items_at_once(item_bytes: int) -> int:
+    """How many items a thread had better do one after the other, when each handles so many bytes."""
+    return max(1, min(_MOST_IN_BATCH, _BATCH_BYTES // max(item_bytes, 1)))
 
 
 def items_ahead(item_bytes: int, workers: int) -> int:
@@ -23,36 +32,39 @@ def items_ahead(item_bytes: int, workers: int) -> int:
 
 @contextmanager
 def ordered(
-    pool: Executor, work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int
+    pool: Executor, work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int, at_once: int = 1
 ) -> Iterator[Iterator[_Result]]:
-    """The results of `work` on each item, in order; at most `ahead` of them begun and not yet handed out.
+    """The results of `work` on each item, in order; at most `ahead` batches begun and not yet handed out.
 
     Parameters
     ----------
     pool : Executor
         Runs the work; it must not itself wait for this pool.
     items : iterable
-        Taken one at a time, on the caller's thread.
+        Taken as they are needed, on the caller's thread.
+    at_once : int
+        Items of a batch, which one thread does one after the other.
 
     Notes
     -----
     When the block is left, by an exception too, nothing is running any more: what had not begun is dropped and
     what had is waited for.
     """
-    waiting: deque[Future[_Result]] = deque()
+    waiting: deque[Future[list[_Result]]] = deque()
+    left = iter(items)
 
     def results() -> Iterator[_Result]:
-        for item in items:
+        while batch := list(islice(left, at_once)):
             if len(waiting) >= ahead:
-                yield first()
-            waiting.append(pool.submit(work, item))
+                yield from first()
+            waiting.append(pool.submit(_each, work, batch))
         while waiting:
-            yield first()
+            yield from first()
 
-    def first() -> _Result:
-        result = waiting[0].result()  # stays in the queue, and is waited for, when this is interrupted
+    def first() -> list[_Result]:
+        found = waiting[0].result()  # stays in the queue, and is waited for, when this is interrupted
         waiting.popleft()
-        return result
+        return found
 
     try:
         yield results()
@@ -60,4 +72,8 @@ def ordered(
         wait([future for future in waiting if not future.cancel()])
 
 
-__all__ = ["items_ahead", "ordered"]
+def _each(work: Callable[[_Item], _Result], items: list[_Item]) -> list[_Result]:
+    return [work(item) for item in items]
+
+
+__all__ = ["items_ahead", "items_at_once", "ordered"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntFlag
+from typing import Final
 
 import msgpack
 
@@ -23,13 +23,18 @@ ROOT = 0
 MAIN = 0
 
 
-class Change(IntFlag):
-    """What a commit did to a node; stored in ``commits.touched``, so the numbers never change."""
+class Change:
+    """What a commit did to a node, as bits; stored in ``commits.touched``, so the numbers never change.
 
-    STRUCTURE = 1  # made, moved, deleted
-    SHAPE = 2
-    ATTRIBUTES = 4
-    CELLS = 8
+    Plain integers: every reader goes through those of every commit that it has not seen, and flags of the standard
+    library take ten times as long.
+    """
+
+    STRUCTURE: Final = 1  # made, moved, deleted
+    SHAPE: Final = 2
+    ATTRIBUTES: Final = 4
+    CELLS: Final = 8
+    ALL: Final = (STRUCTURE, SHAPE, ATTRIBUTES, CELLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +43,15 @@ class Touched:
 
     Attributes
     ----------
-    nodes : dict of int to Change
-        Every node that changed, and how.
+    nodes : dict of int to int
+        Every node that changed, and how: bits of :class:`Change`.
     paths : tuple of str
         Their paths as they were called in that commit.
     appended : tuple of (str, Box)
         Where each append landed.
     """
 
-    nodes: Mapping[int, Change]
+    nodes: Mapping[int, int]
     paths: tuple[str, ...] = ()
     appended: tuple[tuple[str, Box], ...] = ()
 
@@ -60,7 +65,7 @@ class Touched:
         data: bytes = msgpack.packb(
             [
                 1,
-                [[node, int(change)] for node, change in self.nodes.items()],
+                list(self.nodes.items()),
                 self.paths,
                 [[path, box.lo, box.hi] for path, box in self.appended],
             ]
@@ -81,7 +86,7 @@ class Touched:
             if form != 1:
                 raise ValueError(f"form {form}")
             return cls(
-                {int(node): Change(change) for node, change in nodes},
+                {int(node): int(change) for node, change in nodes},
                 tuple(str(path) for path in paths),
                 tuple((str(path), Box(tuple(lo), tuple(hi))) for path, lo, hi in appended),
             )

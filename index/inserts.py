@@ -74,14 +74,15 @@ def insert(connection: Connection, head: Head, edit: Edit, seen: Lineage, versio
                     "key": change.key,
                     "branch": edit.branch,
                     "version": version,
+                    "rank": rank,
                     "value": change.value,
                 }
-                for change in edit.attributes
+                for rank, change in enumerate(edit.attributes)
             ],
         )
     refs: Counter[bytes] = Counter()
     appended = _insert_arrays(connection, edit, seen, ids, version, changes, refs)
-    touched = Touched({node: Change(change) for node, change in changes.items()}, _paths(edit), tuple(appended))
+    touched = Touched(dict(changes), _paths(edit), tuple(appended))
     return Inserted(touched, len(edit.nodes), refs)
 
 

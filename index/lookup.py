@@ -167,7 +167,7 @@ def _shapes(parts: int) -> sa.Select[Any]:
 def _attributes(parts: int) -> sa.Select[Any]:
     table = schema.attributes
     columns = sa.select(table.c.node, table.c.key, table.c.version, table.c.value)
-    return columns.where(visible(table, parts)).order_by(table.c.version)
+    return columns.where(visible(table, parts)).order_by(table.c.version, table.c.rank)
 
 
 _SHAPES = Statement("shapes", lambda parts: _shapes(parts).where(schema.shapes.c.node == sa.bindparam("node")))

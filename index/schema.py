@@ -139,6 +139,7 @@ attributes = Table(
     Column("key", Text, primary_key=True),
     Column("branch", BigInteger, primary_key=True, autoincrement=False),
     Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("rank", Integer, nullable=False),  # its place among the attributes that the commit sets
     Column("value", Text, nullable=True),  # JSON; null: deleted
     Index("attributes_by_version", "version"),
     sqlite_with_rowid=False,

@@ -12,7 +12,7 @@ from txstore.fragment import Fragment, Frame
 from txstore.index import commitlog, lookup
 from txstore.index.branches import Lineage
 from txstore.index.connection import Connection
-from txstore.index.edits import Change, Touched
+from txstore.index.edits import Touched
 from txstore.segment import Kind
 
 
@@ -34,10 +34,10 @@ class Since:
     after: int
     touched: list[tuple[int, Touched]] = field(default_factory=list)
 
-    def changed(self, node: int, change: Change) -> int | None:
+    def changed(self, node: int, change: int) -> int | None:
         """The last version in between that changed a node in that way."""
         for version, touched in reversed(self.touched):
-            if touched.nodes.get(node, Change(0)) & change:
+            if touched.nodes.get(node, 0) & change:
                 return version
         return None
 

@@ -12,7 +12,7 @@ TEXTS: Final[dict[str, str]] = {
     "all attributes/1": (
         'SELECT attributes.node, attributes."key", attributes.version, attributes.value FROM attributes WHERE'
         " attributes.branch = :branch0 AND attributes.version <= :upto0 AND attributes.version > :after ORDER"
-        " BY attributes.version"
+        " BY attributes.version, attributes.rank"
     ),
     "all nodes/1": (
         "SELECT node_versions.node, nodes.kind, node_versions.parent, node_versions.name, "
@@ -35,7 +35,7 @@ TEXTS: Final[dict[str, str]] = {
     "attributes/1": (
         'SELECT attributes.node, attributes."key", attributes.version, attributes.value FROM attributes WHERE'
         " attributes.branch = :branch0 AND attributes.version <= :upto0 AND attributes.version > :after AND "
-        "attributes.node = :node ORDER BY attributes.version"
+        "attributes.node = :node ORDER BY attributes.version, attributes.rank"
     ),
     "base/0": (
         "SELECT bases.partition, bases.branch, bases.version, bases.uuid, bases.clip, bases.frame, "
@@ -98,8 +98,8 @@ TEXTS: Final[dict[str, str]] = {
         "store.next_branch, store.maintenance, store.horizon, store.conflict_horizon FROM store"
     ),
     "insert attributes/0": (
-        'INSERT INTO attributes (node, "key", branch, version, value) VALUES (:node, :key, :branch, :version,'
-        " :value)"
+        'INSERT INTO attributes (node, "key", branch, version, rank, value) VALUES (:node, :key, :branch, '
+        ":version, :rank, :value)"
     ),
     "insert blobs/0": (
         "INSERT INTO blobs (uuid, refs, data) VALUES (:uuid, :refs, :data)"

@@ -60,7 +60,7 @@ class Timeline:
         self._began = lineage.version
         self._structure = lineage.version
         self._newest: tuple[int, int] | None = None
-        self._changed: dict[tuple[int, Change], int] = {}
+        self._changed: dict[tuple[int, int], int] = {}
         self._children: dict[tuple[int, str], tuple[int, NodeRow | None]] = {}
         self._shapes: dict[int, tuple[int, list[ShapeRow]]] = {}
         self._attributes: dict[int, tuple[int, list[AttributeRow]]] = {}
@@ -113,13 +113,13 @@ class Timeline:
 
     def _note(self, version: int, touched: Touched) -> None:
         for node, change in touched.nodes.items():
-            for flag in Change:
+            for flag in Change.ALL:
                 if change & flag:
                     self._changed[node, flag] = version
             if change & Change.STRUCTURE:
                 self._structure = version
 
-    def _unchanged(self, node: int, flag: Change, since: int) -> bool:
+    def _unchanged(self, node: int, flag: int, since: int) -> bool:
         # What was changed before this process looked at the branch is not known, only that it was before.
         return self._changed.get((node, flag), self._began) <= since
 

@@ -6,11 +6,14 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,8 @@ from txstore.cli.exits import ExitCode
 
 DOCS = Path(__file__).parents[1] / "docs" / "cli.md"
 COMMANDS = "init import ls info dump log diff tag branch compact daemon export expire vacuum verify plot".split()
+#: An argument or a call, but not an option such as --sel='0,:'.
+PYTHON = re.compile(r"(?<![-\w])\w+=|\bstore\.\w+\(")
 TERRAIN = np.add.outer(np.arange(40), np.arange(30)).astype("f4")
 
 
@@ -39,11 +44,23 @@ def run(*args: object, code: int = 0, env: dict[str, str] | None = None) -> Resu
 
 
 def refused(*args: object, code: int) -> str:
-    """Run a command that fails; return its message, which must be one line on stderr."""
+    """Run a command that fails; return its message, one line on stderr that does not ask anybody to write Python."""
     result = run(*args, code=code)
     assert result.stderr.startswith("txstore: ")
     assert result.stderr.count("\n") == 1
+    assert not PYTHON.search(result.stderr), result.stderr
     return result.stderr.removeprefix("txstore: ").strip()
+
+
+def refused_json(*args: object, code: int) -> Any:
+    """Run a command that fails with --json; return the error, which must be one JSON object on a line of stderr."""
+    result = run(*args, "--json", code=code)
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    error = json.loads(result.stderr)
+    assert sorted(error) == ["exit_code", "fields", "message", "type"]
+    assert error["exit_code"] == code
+    return error
 
 
 def parsed(*args: object, code: int = 0) -> Any:
@@ -189,11 +206,12 @@ def test_at_is_taken_by_everything_that_reads(survey: Path, tmp_path: Path) -> N
 
 def test_at_takes_times_of_main_and_of_branches(survey: Path) -> None:
     times = {commit["version"]: commit["committed_at"] for commit in parsed("log", survey)}
-    assert parsed("info", survey, "--at", times[2])["snapshot"]["version"] == 2
-    assert parsed("info", survey, "--at", times[2].replace("+00:00", "Z"))["snapshot"]["version"] == 2
-    assert parsed("info", survey, "--at", f"main@{times[1]}")["snapshot"]["version"] == 1
-    assert parsed("info", survey, "--at", "main@2")["snapshot"]["version"] == 2
+    assert parsed("info", survey, "--at", times[2])["version"] == 2
+    assert parsed("info", survey, "--at", times[2].replace("+00:00", "Z"))["version"] == 2
+    assert parsed("info", survey, "--at", f"main@{times[1]}")["version"] == 1
+    assert parsed("info", survey, "--at", "main@2")["version"] == 2
     assert "offset" in refused("info", survey, "--at", "2026-01-01T00:00", code=2)
+    assert "lies in the future" in refused("info", survey, "--at", "9999-01-01T00:00Z", code=2)
 
 
 def test_a_name_of_both_a_tag_and_a_branch_is_ambiguous(survey: Path) -> None:
@@ -247,14 +265,62 @@ def test_a_read_does_not_create_a_store(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
-def test_an_import_of_nothing_leaves_no_store_behind(tmp_path: Path) -> None:
-    refused("import", tmp_path / "nothing.zarr", tmp_path / "store", code=3)
+def test_an_import_of_nothing_leaves_no_store_behind(survey: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    for source, code in (("nothing.zarr", 3), ("file", 3), ("folder", 3), ("survey", 2)):
+        assert source in refused("import", tmp_path / source, tmp_path / "store", code=code)
     assert not (tmp_path / "store").exists()
+
+
+def test_what_is_no_store_is_not_found(zarr_tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    reading = (
+        ["ls"],
+        ["info"],
+        ["dump"],
+        ["log"],
+        ["tag"],
+        ["diff", 1],
+        ["verify"],
+        ["plot", "dem"],
+        ["export", "out"],
+    )
+    writing = (["tag", "v1"], ["branch", "b"], ["compact"], ["vacuum"], ["expire", "--keep-last", 1], ["daemon"])
+    for place in (zarr_tree, tmp_path / "file", tmp_path / "folder"):
+        for command, *rest in (*reading, *writing):
+            message = refused(command, place, *rest, code=3)
+            assert str(place) in message
+            assert "empty directory" not in message
+        assert refused_json("ls", place, code=3)["type"] == "StoreNotFoundError"
+        # To make one there is another thing: something is in the way.
+        refused("init", place, code=4)
+    assert f"'txstore import {zarr_tree} STORE'" in refused("ls", zarr_tree, code=3)
 
 
 def test_an_expired_version_is_not_found(survey: Path) -> None:
     run("expire", survey, "--keep-last", 1)
     refused("dump", survey, "dem", "--at", 1, code=3)
+
+
+def test_nothing_is_older_than_a_time_to_come(survey: Path) -> None:
+    assert "lies in the future" in refused("expire", survey, "--older-than", "9999-01-01T00:00Z", code=2)
+    assert parsed("info", survey)["store"]["horizon"] == 0
+
+
+def test_numbers_without_a_size_are_refused(survey: Path) -> None:
+    for rate in ("inf", "nan", "1e300"):
+        assert "--rate-limit" in refused("daemon", survey, "--once", "--rate-limit", rate, code=2)
+
+
+def test_long_names_are_cut_in_lines_and_whole_in_json(survey: Path) -> None:
+    name = "n" * 300
+    for args, code in ((["ls", survey, "--at", name], 3), (["dump", survey, "dem", "--sel", name], 2), ([name], 2)):
+        message = refused(*args, code=code)
+        assert "nnn...nnn" in message
+        assert len(message) < 350
+        assert name in refused_json(*args, code=code)["message"]
 
 
 def test_control_characters_of_a_message_are_shown_escaped(survey: Path) -> None:
@@ -263,6 +329,105 @@ def test_control_characters_of_a_message_are_shown_escaped(survey: Path) -> None
     shown = run("log", survey, "-n", 1).stdout
     assert r"\x1b[2Jgone\rforged" in shown
     assert "\x1b" not in shown
+
+
+# -- errors ---------------------------------------------------------------------------------------
+
+
+def test_the_library_s_advice_becomes_options(survey: Path, zarr_tree: Path, tmp_path: Path) -> None:
+    out, archive = tmp_path / "out.zarr", tmp_path / "out.zip"
+    with txstore.open(survey) as store, store.transaction() as tx:
+        tx.create_array("words", shape=(2,), dtype="U4")
+        tx.attrs["title"] = "mine"
+    run("export", survey, out)
+    run("export", survey, archive)
+    fresh = tmp_path / "fresh.zarr"
+
+    def says(text: str, *args: object, code: int) -> None:
+        assert text in refused(*args, code=code)
+
+    says("'txstore init' makes one", "ls", tmp_path / "nothing", code=3)
+    says("there is a store at", "init", survey, code=4)
+    says("'txstore import", "init", zarr_tree, code=4)
+    says("--index: only the embedded index", "ls", survey, "--index", "sqlite:///x", code=2)
+    says("another place with --path", "import", zarr_tree, survey, code=4)
+    says("--overwrite replaces an export", "export", survey, out, code=4)
+    says("--overwrite replaces an export", "export", survey, archive, code=4)
+    says("--incremental needs a directory", "export", survey, archive, "--incremental", code=2)
+    says("with --overwrite", "export", survey, zarr_tree, "--incremental", code=4)
+    says("another --zarr-format;", "export", survey, out, "--incremental", "--zarr-format", 2, code=2)
+    says("--layout references is not", "export", survey, fresh, "--layout", "references", code=2)
+    says("needs --zarr-format 3", "export", survey, fresh, "--layout", "shards", "--zarr-format", 2, code=2)
+    says("--profile native holds", "export", survey, fresh, "--profile", "portable", "--path", "words", code=2)
+    says("--metrics-host ''", "daemon", survey, "--once", "--metrics-host", "", code=2)
+    says("--interval 6", "daemon", survey, "--once", "--interval", "999999w", code=2)
+    says("--older-than 6", "daemon", survey, "--once", "--older-than", "999999w", code=2)
+    zarr_json = json.loads((zarr_tree / "zarr.json").read_text())
+    (zarr_tree / "zarr.json").write_text(json.dumps(zarr_json | {"attributes": {"title": "theirs"}}))
+    shutil.rmtree(zarr_tree / "dem")
+    says("import below a --path", "import", zarr_tree, survey, code=4)
+
+
+def damage(kind: str, index: Path, tmp_path: Path) -> None:
+    """Damage an index of which nobody holds a connection."""
+    if kind == "garbage":
+        index.write_bytes(np.random.default_rng(1).bytes(20_000))
+    elif kind == "truncated":
+        os.truncate(index, index.stat().st_size // 2)
+    elif kind == "empty":
+        os.truncate(index, 0)
+    elif kind == "without a table":
+        with closing(sqlite3.connect(index)) as database:
+            database.execute("DROP TABLE fragments")
+    else:
+        txstore.open(tmp_path / "another").close()
+        shutil.copy(tmp_path / "another" / "index.sqlite", index)
+
+
+@pytest.mark.parametrize("kind", ["garbage", "truncated", "empty", "without a table", "of another store"])
+def test_errors_of_a_damaged_index_are_json_where_json_is_asked_for(survey: Path, tmp_path: Path, kind: str) -> None:
+    root = tmp_path / "damaged"
+    shutil.copytree(survey, root)
+    damage(kind, root / "index.sqlite", tmp_path)
+    calls = (
+        ["info", root, "dem"],
+        ["dump", root, "dem"],
+        ["plot", root, "dem"],
+        ["diff", root, 1, 2],
+        ["compact", root],
+    )
+    for args in (*calls, ["export", root, tmp_path / "out"], ["verify", root, "dem"]):
+        plain = CliRunner().invoke(app, [str(arg) for arg in args])
+        if plain.exit_code == 0:
+            assert kind == "of another store"  # which is empty
+            assert args[0] in ("compact", "export")
+            continue
+        error = refused_json(*args, code=plain.exit_code)
+        assert plain.stderr == f"txstore: {error['message']}\n"
+        assert issubclass(getattr(txstore, error["type"]), txstore.TxStoreError)
+        assert kind != "of another store" or error["type"] == "NotFoundError"
+        if error["type"] == "CorruptionError":
+            assert error["fields"]["place"] == str(root / "index.sqlite")
+
+
+@pytest.mark.leaks("matplotlib keeps its fonts open")
+def test_other_errors_are_json_where_json_is_asked_for(survey: Path, tmp_path: Path) -> None:
+    for args in (["ls"], ["frobnicate"], ["ls", survey, "--nonsense"], ["log", survey, "-n", "-1"]):
+        assert refused_json(*args, code=2)["type"] == "UsageError"
+    assert refused_json("dump", survey, "dem", "--sel", "40", code=2)["type"] == "InvalidIndexError"
+    file = tmp_path / "none" / "out.png"
+    pytest.importorskip("matplotlib")
+    error = refused_json("plot", survey, "dem", "--png", file, code=1)
+    assert (error["type"], error["fields"]) == ("FileNotFoundError", {"errno": 2, "filename": str(file)})
+
+
+def test_errors_of_diff_are_told_from_differences(survey: Path, tmp_path: Path) -> None:
+    root = tmp_path / "damaged"
+    shutil.copytree(survey, root)
+    damage("garbage", root / "index.sqlite", tmp_path)
+    refused("diff", root, 1, code=1)
+    refused("diff", root, 1, "--exit-code", code=128)
+    assert refused_json("diff", root, 1, "--exit-code", code=128)["type"] == "FormatError"
 
 
 # -- real processes -------------------------------------------------------------------------------
@@ -303,6 +468,91 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(survey: Path) -> None:
         child.stdout.close()
         assert child.stderr.read() == b""
     assert child.returncode == ExitCode.PIPE
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["ls", "--help"], ["ls", "{survey}"]])
+def test_output_that_nobody_reads_is_no_error(survey: Path, args: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "txstore", *(arg.format(survey=survey) for arg in args)]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (ExitCode.PIPE, b"")
+
+
+def test_closed_streams_are_no_error(survey: Path, tmp_path: Path) -> None:
+    txstore_ = f"{shlex.quote(sys.executable)} -m txstore"
+    for command, code in (
+        (f"ls {survey} >&-", 0),
+        (f"info {survey} --json >&-", 0),
+        (f"plot {survey} dem >&-", 0),
+        (f"compact {survey} >&- 2>&-", 0),
+        (f"ls {survey} nothing 2>&-", 3),
+    ):
+        done = subprocess.run(["sh", "-c", f"{txstore_} {command}"], capture_output=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (code, b"", b""), command
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_output_that_finds_no_room_is_an_error(survey: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "txstore", "ls", str(survey)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, b"txstore: No space left on device\n")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_interrupt_is_one_line(survey: Path, as_json: bool) -> None:
+    with txstore.open(survey) as store, store.transaction() as tx:
+        tx.create_array("big", shape=(1_000_000,), dtype="i4", chunks=(50_000,))
+    command = [sys.executable, "-m", "txstore", "dump", str(survey), "big", *(["--json"] if as_json else [])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        # More than a pipe holds: the command waits until somebody reads on.
+        child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=60)
+    assert child.returncode == ExitCode.INTERRUPTED
+    if as_json:
+        assert json.loads(errors)["exit_code"] == ExitCode.INTERRUPTED
+    else:
+        assert errors == b"txstore: interrupted\n"
+
+
+def test_a_pipe_gets_neither_colours_nor_progress(survey: Path, zarr_tree: Path, tmp_path: Path) -> None:
+    able = {"FORCE_COLOR": "", "TTY_COMPATIBLE": "", "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    for args in (
+        ["import", zarr_tree, survey, "--path", "terrain"],
+        ["export", survey, tmp_path / "out.zarr"],
+        ["ls", survey, "-l"],
+        ["log", survey],
+        ["diff", survey, 1],
+        ["dump", survey, "era5/t2m"],
+        ["plot", survey, "dem"],
+        ["compact", survey],
+        ["verify", survey],
+    ):
+        done = run(*args, env=able)
+        assert done.stderr == "", args
+        assert "\x1b" not in done.stdout, args
+        assert done.stdout, args
+
+
+def test_names_that_a_terminal_lacks_are_escaped(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    with txstore.open(root) as store, store.transaction(message="é\x9b") as tx:
+        tx.create_array("é", shape=(1,), dtype="U2", data=np.array(["é\x9b"])).attrs["title"] = "é\x9b\U0001d518"
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = process("log", root, **ascii_only)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"\xe9\x9b" in done.stdout
+    document = process("ls", root, "--json", **ascii_only).stdout
+    assert document.isascii()
+    spoken = process("ls", root, "--json", PYTHONIOENCODING="utf-8").stdout
+    assert "é" in spoken
+    assert "\x9b" not in spoken
+    assert json.loads(document) == json.loads(spoken)
+    assert json.loads(spoken)[0]["attributes"] == {"title": "é\x9b\U0001d518"}
 
 
 def test_colour_is_for_terminals_and_not_under_no_color(survey: Path) -> None:
@@ -381,10 +631,20 @@ def test_info(survey: Path) -> None:
     assert facts["fragments"] >= 2
     assert facts["stored_bytes"] > 0
     assert "float32" in run("info", survey, "dem").stdout
+
+
+def test_info_tells_the_state_asked_for_from_the_store(survey: Path) -> None:
     facts = parsed("info", survey)
-    assert facts["version"] == 4
-    assert facts["snapshot"].items() >= {"branch": "main", "version": 4, "arrays": 2, "groups": 1}.items()
-    assert parsed("info", survey, "--at", 1)["snapshot"].items() >= {"version": 1, "arrays": 1, "groups": 0}.items()
+    assert facts.items() >= {"branch": "main", "version": 4, "arrays": 2, "groups": 1}.items()
+    assert facts["store"]["version"] == 4
+    facts = parsed("info", survey, "--at", 1)
+    assert facts.items() >= {"branch": "main", "version": 1, "arrays": 1, "groups": 0}.items()
+    assert facts["store"]["version"] == 4
+    assert facts["committed_at"] < facts["store"]["committed_at"]
+    assert facts["store"]["committed_at"].endswith("Z")
+    state, _, whole = run("info", survey, "--at", 1).stdout.partition("\nthe store, at its newest version:\n")
+    assert re.search(r"^version +1$", state, re.MULTILINE)
+    assert re.search(r"^version +4$", whole, re.MULTILINE)
 
 
 def test_dump(survey: Path) -> None:
@@ -450,7 +710,24 @@ def test_plot_to_a_file(survey: Path, tmp_path: Path) -> None:
     run("plot", survey, "era5/t2m", "--sel=0,:,:", "--at", 3, "--png", file, "--cmap", "magma")
     assert file.read_bytes().startswith(b"\x89PNG\r\n")
     refused("plot", survey, "dem", "--png", file, "--cmap", "nothing", code=2)
-    refused("plot", survey, "dem", "--png", tmp_path / "none" / "out.png", code=1)
+    nowhere = tmp_path / "none" / "out.png"
+    assert refused("plot", survey, "dem", "--png", nowhere, code=1) == f"{nowhere}: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    "limits", [["--vmin=5", "--vmax=1"], ["--vmin=5", "--vmax=5"], ["--vmin=nan"], ["--vmax=inf"], ["--vmin=-inf"]]
+)
+def test_plot_refuses_limits_that_are_none(survey: Path, tmp_path: Path, limits: list[str]) -> None:
+    for more in ([], ["--png", tmp_path / "out.png"]):
+        assert limits[0].partition("=")[0] in refused("plot", survey, "dem", *limits, *more, code=2)
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_plot_with_one_limit_beyond_the_values(survey: Path) -> None:
+    found = parsed("plot", survey, "dem", "--vmin", 1000)
+    assert (found["low"], found["high"]) == (1000.0, 1000.0)
+    # Every cell lies below, and has the lowest shade.
+    assert set(run("plot", survey, "dem", "--vmin", 1000).stdout.rpartition("dem[")[0]) == {"░", "\n"}
 
 
 def test_plot_says_what_is_missing(survey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -483,6 +760,21 @@ def test_log(survey: Path) -> None:
     assert re.search(r"^author +Ada$", text, re.MULTILINE)
 
 
+def test_log_of_a_path(survey: Path) -> None:
+    for args in (["nothing"], ["nothing", "--oneline"], ["nothing", "-n", 0], ["dem/below"], ["era5", "--at", 2]):
+        assert f"{args[0]!r}" in refused("log", survey, *args, code=3)
+    assert refused_json("log", survey, "nothing", code=3)["type"] == "NotFoundError"
+    with txstore.open(survey) as store:
+        with store.transaction() as tx:
+            del tx["dem"]
+        with store.transaction() as tx:
+            tx.move("era5", "era6")
+    assert [commit["version"] for commit in parsed("log", survey, "/dem/")] == [5, 2, 1]
+    assert [commit["version"] for commit in parsed("log", survey, "era5/t2m")] == [4, 3]
+    # It is there, though no commit has that name: it came with the group above it.
+    assert parsed("log", survey, "era6/t2m") == []
+
+
 def test_log_of_a_branch(survey: Path) -> None:
     run("branch", survey, "fix", 2)
     with txstore.open(survey) as store, store.transaction(branch="fix", message="on the branch") as tx:
@@ -503,7 +795,9 @@ def test_diff(survey: Path) -> None:
     assert run("diff", survey, 1, 1).stdout == ""
     run("diff", survey, 1, 2, "--exit-code", code=1)
     run("diff", survey, 1, 1, "--exit-code", code=0)
-    run("diff", survey, 1, 2, "--exit-code", "--path", "era5", code=0)
+    run("diff", survey, 1, 2, "--exit-code", "--path", "dem/", code=1)
+    run("diff", survey, 2, 3, "--exit-code", "--path", "dem", code=0)
+    assert "'era5'" in refused("diff", survey, 1, 2, "--exit-code", "--path", "era5", code=3)
     refused("diff", survey, 1, "nothing", "--exit-code", code=3)
     with txstore.open(survey) as store, store.transaction() as tx:
         tx["dem"].resize((50, 30))
@@ -561,11 +855,34 @@ def test_verify_exits_with_5_for_damage(tmp_path: Path) -> None:
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 0xFF
     largest.write_bytes(content)
-    assert "problem: " in run("verify", root, code=5).stdout
+    text = run("verify", root, code=5).stdout
+    assert "problem: " in text
+    assert "back from a copy of the store" in text.partition("\nnext: ")[2]
+    assert "run txstore verify" not in text
     found = parsed("verify", root, code=5)
     assert not found["ok"]
     assert found["problems"]
-    refused("dump", root, "noise", code=5)
+    assert "run txstore verify" not in found["problems"][0]["message"]
+    assert len(found["next"]) == 1
+    assert "run txstore verify" in refused("dump", root, "noise", code=5)
+    place = refused_json("dump", root, "noise", code=5)["fields"]["place"]
+    assert place["segment"] == largest.name
+    assert place["length"] > 0
+
+
+def test_verify_says_what_to_do_about_other_damage(survey: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(survey, damaged)
+    with closing(sqlite3.connect(damaged / "index.sqlite")) as index:
+        index.execute("UPDATE attributes SET value = '{'")
+        index.commit()
+    assert "index.sqlite" in run("verify", damaged, code=5).stdout.partition("\nnext: ")[2]
+    assert parsed("verify", survey)["next"] == []
+    os.truncate(damaged / "index.sqlite", (damaged / "index.sqlite").stat().st_size // 2)
+    assert "run txstore verify" in refused("ls", damaged, code=5)
+    message = refused("verify", damaged, code=5)
+    assert "run txstore verify" not in message
+    assert "back from a copy" in message
 
 
 def test_daemon_options_become_a_policy(survey: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -12,15 +13,18 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import typer.main
 from hypothesis import given
 from hypothesis import strategies as st
 
 from txstore.boxes import Box
-from txstore.cli import output, raster, refs, selections
+from txstore.cli import advice, output, raster, refs, selections
+from txstore.cli.app import app
 from txstore.cli.dump import blocks, text, wrap
 from txstore.cli.exits import ExitCode, exit_code, printable
 from txstore.errors import (
     AlreadyExistsError,
+    CommitUnknownError,
     CorruptionError,
     InvalidIndexError,
     InvalidInputError,
@@ -257,6 +261,43 @@ def test_exit_codes(error: Exception, code: int) -> None:
     assert exit_code(error) == code
 
 
+# -- advice ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("there is something at x already; overwrite=True replaces it", "--overwrite replaces it"),
+        ("profile='native' holds them", "--profile native holds them"),
+        ("x needs zarr_format=3", "needs --zarr-format 3"),
+        ("metrics_host='' must be an address", "--metrics-host '' must"),
+        ("interval_s=1e+300 must be a number", "--interval 1e+300 must"),
+        ("rate_limit_bytes_s=0 must be more", "--rate-limit 0 must"),
+        (str(CommitUnknownError(uuid.UUID(int=0))), "'txstore log STORE --json'"),
+        ("x was exported with another path, zarr_format; use the same", "another --path, --zarr-format;"),
+        # What somebody has called so is no advice.
+        ("there is no 'overwrite=True'", "'overwrite=True'"),
+        ("there is nothing at /data/profile='x'", "/data/profile='x'"),
+        ("there is no 'my-path=3/layout=4'", "'my-path=3/layout=4'"),
+        ("x.path=3 is not there", "x.path=3"),
+    ],
+)
+def test_advice_in_options(message: str, expected: str) -> None:
+    assert expected in advice.reworded(message)
+
+
+def test_advice_names_options_that_there_are() -> None:
+    commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+    options = {name for command in commands for parameter in command.params for name in parameter.opts}
+    assert {advice.option(parameter) for parameter in advice.PARAMETERS} <= options
+
+
+def test_advice_after_verification_is_said_once() -> None:
+    assert advice.after_verify([]) == []
+    assert len(advice.after_verify(["segment", "segment"])) == 1
+    assert len(advice.after_verify(["node", "segment", "commit", "orphan"])) == 3
+
+
 # -- pixels ---------------------------------------------------------------------------------------
 
 
@@ -275,9 +316,12 @@ def test_scaling_copes_with_every_float() -> None:
     largest = np.finfo("f8").max
     np.testing.assert_array_equal(raster.scale(np.array([-largest, 0, largest]), -largest, largest), [0, 0.5, 1])
     np.testing.assert_array_equal(raster.scale(np.array([1.0, np.nan]), 1, 1), [0.5, np.nan])
+    np.testing.assert_array_equal(raster.scale(np.array([-largest, 1, largest, np.nan]), 1, 1), [0, 0.5, 1, np.nan])
     np.testing.assert_array_equal(raster.scale(np.array([-np.inf, np.inf]), 0, 1), [0, 1])
     assert raster.limits(np.array([np.nan, np.inf]), None, None) == (0.0, 0.0)
     assert raster.limits(np.array([1.0, 3.0, np.inf]), None, 2.0) == (1.0, 2.0)
+    assert raster.limits(np.array([1.0, 3.0]), None, 0.0) == (0.0, 0.0)
+    assert raster.limits(np.array([1.0, 3.0]), 4.0, None) == (4.0, 4.0)
 
 
 def test_what_can_be_drawn() -> None:

@@ -207,7 +207,7 @@ def test_a_nan_that_is_not_the_usual_one_keeps_its_bits(store: Any, tmp_path: Pa
 def stored_bytes(store: Any, path: str) -> dict[tuple[int, ...], bytes]:
     """The stored bytes of each chunk that is one tile."""
     snapshot = store.snapshot()
-    view = snapshot.view(snapshot[path]._row, path)
+    view = snapshot._tree.view(snapshot[path]._row, path)
     found = {}
     for chunk in view.stored_chunks():
         place = view.chunk(chunk)

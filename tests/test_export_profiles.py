@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorstore
 import xarray as xr
-from histories import create, same
+from histories import append, create, same
 from zarrtrees import contents, document, opened
 
 from txstore.errors import InvalidInputError
@@ -228,16 +228,90 @@ def test_an_array_that_would_have_to_be_written_without_gaps_may_be_too_large(st
 # -- names of dimensions --------------------------------------------------------------------------
 
 
-def test_xarray_opens_arrays_whose_dimensions_nobody_named(store: Any, tmp_path: Path) -> None:
-    create(store, "a", np.arange(12).reshape(3, 4))
-    create(store, "b", np.arange(5))
-    create(store, "half", np.arange(6).reshape(2, 3), dimension_names=(None, "x"))
-    store.export(tmp_path / "out", profile="portable", zarr_format=2)
-    found = dataset(tmp_path / "out")
-    assert found["a"].dims == ("a_dim_0", "a_dim_1")
-    assert found["b"].dims == ("b_dim_0",)
-    assert found["half"].dims == ("half_dim_0", "x")
-    same(found["a"].values, store["a"][...])
+def unnamed(store: Any) -> None:
+    """Groups in which no extent has a name, or only some have."""
+    with store.transaction() as tx:
+        for path, shape, names in (
+            ("a", (3, 4), None),
+            ("half", (5, 6), (None, "x")),
+            ("other", (7, 6), ("", "x")),
+            ("square", (5, 5, 5), None),
+            ("g/a", (8, 3), None),
+            ("g/deep/a", (4,), None),
+            ("g/deep/empty", (0, 4), None),
+        ):
+            size = int(np.prod(shape))
+            values = np.arange(size, dtype="f4").reshape(shape)
+            tx.create_array(path, data=values, dimension_names=names)
+        tx.create_array("point", data=np.float32(3))
+
+
+NAMED = {
+    "a": ("phony_dim_3", "phony_dim_4"),
+    "half": ("phony_dim_5", "x"),
+    "other": ("phony_dim_7", "x"),
+    "square": ("phony_dim_5", "phony_dim_5_1", "phony_dim_5_2"),
+    "point": (),
+    "g/a": ("phony_dim_8", "phony_dim_3"),
+    "g/deep/a": ("phony_dim_4",),
+    "g/deep/empty": ("phony_dim_0", "phony_dim_4"),
+}
+
+
+def check_named(store: Any, root: Path) -> None:
+    """xarray opens every group by itself, and all of them as a tree, in which equal names have to be equal extents."""
+    tree = xr.open_datatree(root, engine="zarr").load()
+    for path, names in NAMED.items():
+        parent, _, name = path.rpartition("/")
+        for found in (dataset(root, group=parent or None)[name], tree[path]):
+            assert found.dims == names
+            same(found.values, store[path][...])
+    tree.close()
+
+
+@formats
+def test_xarray_opens_arrays_whose_dimensions_nobody_named(store: Any, tmp_path: Path, zarr_format: int) -> None:
+    unnamed(store)
+    store.export(tmp_path / "out", profile="portable", zarr_format=zarr_format)
+    check_named(store, tmp_path / "out")
+    store.export(tmp_path / "native", zarr_format=zarr_format)
+    with opened(tmp_path / "native") as root:
+        if zarr_format == 3:
+            assert root["a"].metadata.dimension_names is None
+            assert root["half"].metadata.dimension_names == (None, "x")
+        else:
+            assert dict(root["a"].attrs) == {}
+            assert dict(root["half"].attrs) == {"_ARRAY_DIMENSIONS": [None, "x"]}
+
+
+@formats
+def test_names_that_were_made_are_made_again(store: Any, open_store: Any, tmp_path: Path, zarr_format: int) -> None:
+    """What comes back from a portable export may grow, and then the same names would mean other extents."""
+    unnamed(store)
+    store.export(tmp_path / "out", profile="portable", zarr_format=zarr_format)
+    other = open_store("other")
+    other.import_zarr(tmp_path / "out")
+    assert other["a"].dimension_names == NAMED["a"]
+    with other.transaction() as tx:
+        tx["g/a"].append(np.zeros((2, 3), "f4"))
+        tx["half"].append(np.zeros((2, 6), "f4"))
+    other.export(tmp_path / "again", profile="portable", zarr_format=zarr_format)
+    found = xr.open_datatree(tmp_path / "again", engine="zarr").load()
+    assert found["g/a"].dims == ("phony_dim_10", "phony_dim_3")
+    assert found["half"].dims == ("phony_dim_7", "x")
+    same(found["g/a"].values, other["g/a"][...])
+    found.close()
+
+
+@formats
+def test_a_name_that_follows_the_extent_changes_no_chunk(store: Any, tmp_path: Path, zarr_format: int) -> None:
+    create(store, "a", np.ones((8, 5), "f4"), chunks=(4, 5), fill_value=np.nan)
+    out = tmp_path / "out"
+    store.export(out, profile="portable", zarr_format=zarr_format)
+    append(store, "a", np.ones((4, 5), "f4"))
+    report = store.export(out, profile="portable", zarr_format=zarr_format, incremental=True)
+    assert (report.chunks_written, report.chunks_unchanged) == (1, 2)
+    assert dataset(out)["a"].dims == ("phony_dim_12", "phony_dim_5")
 
 
 def test_xarray_opens_v3(store: Any, tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ def test_chunks_are_taken_as_they_are(store: Any, tmp_path: Path, zarr_format: A
     assert (report.chunks_copied, report.chunks_encoded) == (16, 0)
     found = contents(tmp_path / "src")
     snapshot = store.snapshot()
-    view = snapshot.view(snapshot["a"]._row, "a")
+    view = snapshot._tree.view(snapshot["a"]._row, "a")
     chunks = list(view.stored_chunks())
     assert len(chunks) == 16
     for chunk in chunks:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from scripts import eventually, process, run, says, tell
 
+from txstore import waiting
 from txstore.errors import StorageError
 from txstore.locks import FileLock
 
@@ -159,6 +160,20 @@ def test_time_out_among_processes(path: Path) -> None:
                 pass
 
 
+def test_the_thread_that_waits_ends_when_idle(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the next wait has a new one, whether the old one has ended, is ending, or waits for another call."""
+    monkeypatch.setattr(waiting, "_IDLE_S", 0.05)
+    lock = FileLock(path)
+    for pause in (0.0, 0.2, 0.05, 0.05, 0.05, 0.2):
+        with process(HOLD, path) as holder:
+            assert says(holder) == "held"
+            threading.Timer(0.1, tell, (holder,)).start()
+            with lock:
+                assert says(holder) == "released"
+        time.sleep(pause)
+    eventually(lambda: not any(thread.name.startswith("txstore-lock") for thread in threading.enumerate()))
+
+
 def test_a_killed_holder_gives_the_lock_away(path: Path) -> None:
     with process(HOLD, path) as holder:
         assert says(holder) == "held"
@@ -220,6 +235,7 @@ def test_a_forked_child_does_not_keep_the_lock(path: Path) -> None:
 
 FORKED_CHILD = """
 import os, sys, threading
+from txstore import waiting
 from txstore.errors import StorageError
 from txstore.locks import FileLock
 

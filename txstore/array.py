@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from txstore.attributes import Attributes
-from txstore.errors import InvalidInputError, TxStoreError
+from txstore.errors import InvalidInputError, NotFoundError, TxStoreError
 from txstore.fragment import Fragment
 from txstore.index.lookup import NodeRow
 from txstore.pieces import Selection
 from txstore.selection import parse, parse_orthogonal, parse_points
-from txstore.tree import Tree
+from txstore.tree import Tree, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,10 @@ class Array:
     """One array at one version, or as a transaction sees it.
 
     Reading gives NumPy: integers give scalars, ``[...]`` an array, always a fresh and writable one.
+
+    A handle is no array: it has no arithmetic, and ``==`` between two handles says whether they are the same object,
+    not whether their cells are equal (``a[...] == b[...]`` does). Beside an ndarray, NumPy reads the handle and
+    compares cells.
 
     Notes
     -----
@@ -60,7 +64,7 @@ class Array:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The NumPy dtype of a cell."""
+        """The NumPy dtype of a cell, in native byte order."""
         return self._tree.view(self._row, self._path).meta.dtype
 
     @property
@@ -246,8 +250,7 @@ class Array:
     # --- writing --------------------------------------------------------------------------------
 
     def __setitem__(self, sel: Any, values: Any) -> None:
-        writer = self._tree.writer(f"{self._path!r}")
-        writer.write(self._row, self._path, self._parsed(parse, sel), values, None)
+        self.write(sel, values)
 
     def write(self, sel: Any, values: Any, *, casting: str | None = None) -> None:
         """Write cells.
@@ -287,6 +290,11 @@ class Array:
         ------
         ReadOnlyError, InvalidIndexError, InvalidInputError, DTypeError
             As :meth:`write`; DTypeError also for dtypes that know no such operation.
+
+        Notes
+        -----
+        As ``np.add.at``: sums of integers that do not fit wrap around without a word (255 + 1 is 0 in uint8), and
+        those of floats overflow to infinity. The values themselves must fit.
         """
         writer = self._tree.writer(f"{self._path!r}")
         writer.accumulate(self._row, self._path, self._parsed(parse, sel), values, op)
@@ -352,9 +360,13 @@ class Indexer:
         return self._array._read(self._array._parsed(self._parser, sel))
 
     def __setitem__(self, sel: Any, values: Any) -> None:
+        self.write(sel, values)
+
+    def write(self, sel: Any, values: Any, *, casting: str | None = None) -> None:
+        """As :meth:`Array.write`, with this way of indexing."""
         array = self._array
         writer = array._tree.writer(f"{array.path!r}")
-        writer.write(array._row, array.path, array._parsed(self._parser, sel), values, None)
+        writer.write(array._row, array.path, array._parsed(self._parser, sel), values, casting)
 
     def accumulate(self, sel: Any, values: Any, op: str = "add") -> None:
         """As :meth:`Array.accumulate`, with this way of indexing."""
@@ -368,5 +380,8 @@ class Indexer:
         array._tree.writer(f"{array.path!r}").clear(array._row, array.path, array._parsed(self._parser, sel))
 
 
-def _reopen(tree: Any, path: str) -> Any:
-    return tree[path]
+def _reopen(tree: Tree, path: str) -> Array:
+    row = find(tree, path)
+    if row is None:
+        raise NotFoundError(f"there is no {path!r} at version {tree.version}")
+    return Array(tree, row, path)

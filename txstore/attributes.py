@@ -8,6 +8,7 @@ from typing import Any
 
 from txstore.errors import CorruptionError, InvalidInputError, NotFoundError
 from txstore.jsonvalues import frozen, normalize_attribute
+from txstore.names import shown
 from txstore.tree import Tree
 
 
@@ -36,26 +37,26 @@ class Attributes(MutableMapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         text = self._tree.attribute_text(self._node, key) if isinstance(key, str) else None
         if text is None:
-            raise NotFoundError(f"{self._path or '/'!r} has no attribute {key!r}")
+            raise NotFoundError(f"{self._path or '/'!r} has no attribute {shown(key)}")
         return self._value(key, text)
 
     def _value(self, key: str, text: str) -> Any:
         try:
             return frozen(json.loads(text))
         except (ValueError, RecursionError) as error:
-            raise CorruptionError(f"attribute {key!r} of {self._path or '/'!r} is no JSON: {error}") from error
+            raise CorruptionError(f"attribute {shown(key)} of {self._path or '/'!r} is no JSON: {error}") from error
 
     def __setitem__(self, key: str, value: Any) -> None:
-        writer = self._tree.writer(f"attribute {key!r} of {self._path or '/'!r}")
+        writer = self._tree.writer(f"attribute {shown(key)} of {self._path or '/'!r}")
         if not isinstance(key, str):
-            raise InvalidInputError(f"an attribute key must be a str, not {type(key).__name__} {key!r}")
+            raise InvalidInputError(f"an attribute key must be a str, not {type(key).__name__} {shown(key)}")
         normal = normalize_attribute(key, value)
         writer.set_attribute(self._node, self._path, key, json.dumps(normal, allow_nan=False, ensure_ascii=False))
 
     def __delitem__(self, key: str) -> None:
-        writer = self._tree.writer(f"attribute {key!r} of {self._path or '/'!r}")
+        writer = self._tree.writer(f"attribute {shown(key)} of {self._path or '/'!r}")
         if key not in self:
-            raise NotFoundError(f"{self._path or '/'!r} has no attribute {key!r}")
+            raise NotFoundError(f"{self._path or '/'!r} has no attribute {shown(key)}")
         writer.set_attribute(self._node, self._path, key, None)
 
     def __contains__(self, key: object) -> bool:

@@ -23,7 +23,13 @@ _Dtype: TypeAlias = np.dtype[Any]
 _SCALARS = {bool: "biufc", int: "iufcm", float: "fc", complex: "c"}
 
 
-def cast(values: Any, dtype: _Dtype, casting: Casting | None = None) -> NDArray[Any]:
+class _Refusal(Exception):
+    """What would be lost; :func:`cast` makes an error of it, with what to do."""
+
+
+def cast(
+    values: Any, dtype: _Dtype, casting: Casting | None = None, *, advice: str = "convert first"
+) -> NDArray[Any]:
     """The values as an array of the dtype, or a refusal.
 
     Parameters
@@ -34,6 +40,8 @@ def cast(values: Any, dtype: _Dtype, casting: Casting | None = None) -> NDArray[
         That of the array which is written to.
     casting : {"no", "equiv", "safe", "same_kind", "unsafe"}, optional
         NumPy's rule of that name, instead of the rules here.
+    advice : str
+        What to do, for the message of a refusal: not every way of writing takes `casting`.
 
     Returns
     -------
@@ -43,7 +51,7 @@ def cast(values: Any, dtype: _Dtype, casting: Casting | None = None) -> NDArray[
     Raises
     ------
     DTypeError
-        When something would be lost; the message says what, and how to write it all the same.
+        When something would be lost; the message says what, and gives the advice.
 
     Notes
     -----
@@ -59,12 +67,19 @@ def cast(values: Any, dtype: _Dtype, casting: Casting | None = None) -> NDArray[
     >>> cast(1.5, np.dtype("i4"))
     Traceback (most recent call last):
     ...
-    txstore.errors.DTypeError: can't write float into an array of int32; convert first, or pass casting='unsafe'
+    txstore.errors.DTypeError: can't write float into an array of int32; convert first
     """
     if type(values) is np.ndarray and values.dtype == dtype:
         return values
     if casting is not None:
         return _forced(values, dtype, casting)
+    try:
+        return _exact(values, dtype)
+    except _Refusal as refusal:
+        raise DTypeError(f"{refusal}; {advice}") from refusal.__cause__
+
+
+def _exact(values: Any, dtype: _Dtype) -> NDArray[Any]:
     kinds = _SCALARS.get(type(values))
     if kinds is not None:
         return _scalar(values, dtype, kinds)
@@ -100,9 +115,9 @@ def _forced(values: Any, dtype: _Dtype, casting: Casting) -> NDArray[Any]:
         raise DTypeError(str(error)) from error
 
 
-def _refusal(source: object, dtype: _Dtype, why: str = "") -> DTypeError:
+def _refusal(source: object, dtype: _Dtype, why: str = "") -> _Refusal:
     reason = f": {why}" if why else ""
-    return DTypeError(f"can't write {source} into an array of {dtype}{reason}; convert first, or pass casting='unsafe'")
+    return _Refusal(f"can't write {source} into an array of {dtype}{reason}")
 
 
 def _scalar(value: Any, dtype: _Dtype, kinds: str) -> NDArray[Any]:
@@ -210,9 +225,8 @@ def _times(array: NDArray[Any], dtype: _Dtype) -> NDArray[Any]:
     cells = array.reshape(-1).tolist()
     # Exact types: a pandas.Timestamp is a datetime, too, but would lose its nanoseconds here.
     if not all(type(cell) in wanted for cell in cells):
-        raise DTypeError(
-            f"can't write Python objects into an array of {dtype}; give numbers, strings or arrays of one type"
-        )
+        what = "strings, as by .astype('U20')" if dtype.kind in "SU" else "numbers, strings or arrays of one type"
+        raise DTypeError(f"can't write Python objects into an array of {dtype}; give {what}")
     # NumPy would warn at a time zone; a time in a zone is a moment, and moments are written in UTC.
     plain = [
         cell.astimezone(datetime.UTC).replace(tzinfo=None)
@@ -242,7 +256,7 @@ def _records(values: Any, dtype: _Dtype) -> NDArray[Any]:
         raise _refusal(type(values).__name__, dtype, f"a tuple of {len(dtype.names)} is a record")
     out = np.zeros(loose.shape, dtype)
     for name in dtype.names:
-        out[name] = cast(loose[name].tolist(), dtype[name])
+        out[name] = _exact(loose[name].tolist(), dtype[name])
     return out
 
 

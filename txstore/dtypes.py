@@ -24,6 +24,8 @@ _CORE_BY_NAME = {name: dtype for dtype, name in _CORE.items()}
 _TIMES = {"M": "numpy.datetime64", "m": "numpy.timedelta64"}
 _TIME_CODES = {name: code for code, name in _TIMES.items()}
 _TIME_UNITS = ("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "μs", "ns", "ps", "fs", "as", "generic")
+#: What to use instead of text and bytes of no fixed size.
+_WIDTHS = "use 'U20' for text of up to 20 characters, 'S20' for up to 20 bytes"
 _VARIABLE = ("string", "bytes", "variable_length_bytes", "variable_length_utf8")
 # Far beyond any real record, and far below where Python's own recursion ends.
 _MAX_NESTING = 32
@@ -40,7 +42,8 @@ def parse_dtype(value: Any) -> np.dtype[Any]:
     Returns
     -------
     numpy.dtype
-        In native byte order; records packed, without titles.
+        In native byte order, whatever was asked for, as zarr-python reads any array of format 3: there the order of
+        bytes belongs to a codec and not to the type. Records packed, without titles.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def parse_dtype(value: Any) -> np.dtype[Any]:
     if value is None:
         raise DTypeError("no dtype given; name one, such as 'f4'")
     if value is str or value is bytes or (isinstance(value, str) and value in ("str", *_VARIABLE)):
-        raise DTypeError(f"{_shown(value)} has no fixed size; give the width, such as 'U16' or 'S16'")
+        raise DTypeError(f"{_shown(value)} has no fixed size; {_WIDTHS}")
     try:
         return _stored(np.dtype(value))
     except (TypeError, ValueError, SyntaxError) as error:
@@ -71,6 +74,8 @@ def _shown(value: Any) -> str:
 
 
 def _stored(dtype: np.dtype[Any], depth: int = 0) -> np.dtype[Any]:
+    if dtype.kind == "T" or (dtype.kind in "SU" and not dtype.itemsize):
+        raise DTypeError(f"{dtype!r} has no fixed size; {_WIDTHS}")
     native = dtype.newbyteorder("=")
     core = _CORE.get(native)
     if core is not None:
@@ -93,10 +98,10 @@ def _stored(dtype: np.dtype[Any], depth: int = 0) -> np.dtype[Any]:
         if native == np.dtype("M8"):
             raise DTypeError("datetime64 needs a unit, such as 'M8[ns]': zarr-python can't open one without")
         return np.dtype(native.str)
-    if dtype.kind in "SUV" and not dtype.itemsize:
-        raise DTypeError(f"{dtype!r} has no size; give the width, such as 'U16' or 'S16'")
-    if dtype.kind in "OT":
-        raise DTypeError(f"{dtype} has no fixed size; a fixed-size dtype is needed, such as 'f8' or 'U16'")
+    if dtype.kind == "V" and not dtype.itemsize:
+        raise DTypeError(f"{dtype!r} has no size; use 'V20' for 20 raw bytes, or 'S20' for up to 20 bytes")
+    if dtype.kind == "O":
+        raise DTypeError(f"Python objects have no fixed size; {_WIDTHS}, or a dtype of numbers or times, such as 'f8'")
     raise DTypeError(
         f"{dtype} has no Zarr v3 name; use one of {', '.join(_CORE_BY_NAME)}, or S, U, V, M8, m8, a record"
     )

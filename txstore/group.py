@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from txstore.array import Array
 from txstore.attributes import Attributes
+from txstore.creation import described, require_same
 from txstore.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from txstore.index.lookup import NodeRow
 from txstore.metadata import group_document
-from txstore.names import check_name
-from txstore.tree import ROOT_ROW, Tree
+from txstore.names import check_name, shown
+from txstore.tree import ROOT_ROW, Tree, find
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -61,12 +62,7 @@ class Group:
         return f"{self._path}/{name}" if self._path else name
 
     def _find(self, path: str) -> NodeRow | None:
-        row: NodeRow | None = self._row
-        for name in check_name(path):
-            if row is None or row.kind != "group":
-                return None
-            row = self._tree.child(row.id, name)
-        return row
+        return find(self._tree, path, self._row)
 
     def _handle(self, row: NodeRow, path: str) -> Array | Group:
         return Array(self._tree, row, path) if row.kind == "array" else Group(self._tree, row, path)
@@ -83,7 +79,7 @@ class Group:
         """
         row = self._find(path)
         if row is None:
-            raise NotFoundError(f"there is no {self._join(path)!r} at version {self._tree.version}")
+            raise NotFoundError(f"there is no {shown(self._join(path))} at version {self._tree.version}")
         return self._handle(row, self._join("/".join(check_name(path))))
 
     def get(self, path: str, default: Any = None) -> Any:
@@ -190,7 +186,8 @@ class Group:
         shape : int or tuple of int, optional
             Extent of each axis; taken from `data` when left out.
         dtype : dtype, optional
-            Any fixed-size NumPy dtype; taken from `data` when left out.
+            Any fixed-size NumPy dtype, so text has a width (``"U20"``); in native byte order, whatever is asked for.
+            Taken from `data` when left out.
         chunks : "auto" or int or tuple of int
             Cells along each axis of the unit of encoding.
         shards : "auto", None or tuple of int
@@ -217,7 +214,7 @@ class Group:
         InvalidInputError, DTypeError
             If an argument can't be used.
         """
-        array: Array = self._tree.writer(f"create_array({path!r})").create(
+        array: Array = self._tree.writer(f"create_array({shown(path)})").create(
             self._row,
             self._path,
             path,
@@ -243,7 +240,7 @@ class Group:
         ReadOnlyError, AlreadyExistsError, InvalidInputError
             As :meth:`create_array`.
         """
-        group: Group = self._tree.writer(f"create_group({path!r})").create(
+        group: Group = self._tree.writer(f"create_group({shown(path)})").create(
             self._row, self._path, path, kind="group", attributes=attributes, overwrite=overwrite
         )
         return group
@@ -260,7 +257,7 @@ class Group:
         """
         row = self._find(path)
         if row is None:
-            group: Group = self._tree.writer(f"require_group({path!r})").create(
+            group: Group = self._tree.writer(f"require_group({shown(path)})").create(
                 self._row, self._path, path, kind="group", attributes=None, overwrite=False, implicit=True
             )
             return group
@@ -269,34 +266,60 @@ class Group:
         found: Group = self[path]
         return found
 
-    def require_array(self, path: str, shape: Any = None, dtype: DTypeLike | None = None, **options: Any) -> Array:
+    def require_array(
+        self,
+        path: str,
+        shape: int | tuple[int, ...] | None = None,
+        dtype: DTypeLike | None = None,
+        *,
+        chunks: Any = "auto",
+        shards: Any = "auto",
+        codecs: Any = "auto",
+        fill_value: Any = None,
+        dimension_names: Any = None,
+        attributes: Any = None,
+        data: ArrayLike | None = None,
+    ) -> Array:
         """The array at a path, made if it is not there.
+
+        Parameters
+        ----------
+        path, shape, dtype, chunks, shards, codecs, fill_value, dimension_names
+            As :meth:`create_array`. What is given must be what an array that is there has; what is left out is not
+            looked at. A shape that is given looks at the ends of the array, which pins appends.
+        attributes, data
+            For an array that is made only. One that is there must have the shape and dtype of `data`; it keeps its
+            attributes and its cells.
 
         Raises
         ------
         AlreadyExistsError
-            If there is a group, or an array of another shape or dtype.
+            If there is a group, or an array that is otherwise; the message names what differs.
         ReadOnlyError, InvalidInputError, DTypeError
             As :meth:`create_array`.
         """
+        asked = {
+            "chunks": chunks,
+            "shards": shards,
+            "codecs": codecs,
+            "fill_value": fill_value,
+            "dimension_names": dimension_names,
+        }
         row = self._find(path)
         if row is None:
-            return self.create_array(path, shape, dtype, **options)
+            return self.create_array(path, shape, dtype, **asked, attributes=attributes, data=data)
         if row.kind != "array":
             raise AlreadyExistsError(f"{self._join(path)!r} is a group, not an array")
         found: Array = self[path]
-        wanted = None if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
-        if wanted is not None and found.shape != wanted:
-            raise AlreadyExistsError(f"array {found.path!r} has shape {found.shape}, not {wanted}")
-        if dtype is not None:
-            from txstore.dtypes import parse_dtype
-
-            if parse_dtype(dtype) != found.dtype:
-                raise AlreadyExistsError(f"array {found.path!r} has dtype {found.dtype}, not {parse_dtype(dtype)}")
+        shape, dtype = described(found.path, shape, dtype, data)
+        # Looking at a shape that nobody asks for would pin appends.
+        present = () if shape is None else found.shape
+        meta = self._tree.view(row, found.path).meta
+        require_same(found.path, meta, present, shape=shape, dtype=dtype, **asked)
         return found
 
     def __delitem__(self, path: str) -> None:
-        self._tree.writer(f"del [{path!r}]").delete(self._row, self._path, path)
+        self._tree.writer(f"del [{shown(path)}]").delete(self._row, self._path, path)
 
     def move(self, source: str, target: str) -> None:
         """Hang a member somewhere else; whatever others write to it meanwhile follows it.
@@ -310,11 +333,11 @@ class Group:
         ReadOnlyError
             Through a snapshot.
         """
-        self._tree.writer(f"move({source!r}, {target!r})").move(self._row, self._path, source, target)
+        self._tree.writer(f"move({shown(source)}, {shown(target)})").move(self._row, self._path, source, target)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self._tree, self._path)
 
 
-def _reopen(tree: Any, path: str) -> Any:
-    return tree[path] if path else tree
+def _reopen(tree: Tree, path: str) -> Any:
+    return Group(tree)[path]

@@ -17,7 +17,7 @@ from types import TracebackType
 from txstore.descriptors import Descriptor, generation, guard
 from txstore.errors import StorageError
 from txstore.failures import storage_error
-from txstore.waiting import BlockingLock, FairMutex
+from txstore.waiting import FairMutex, KernelWaiter
 
 _TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
 
@@ -41,8 +41,8 @@ class FileLock:
     the order of arrival. Not re-entrant.
 
     Process safety: whoever wants the lock must first have the queue's, and keeps that until the lock is its own. So
-    nobody who has just released the lock takes it again before one who waits. Waiting for another process
-    costs a thread; after a time-out that thread stays until the lock comes, and drops it.
+    nobody who has just released the lock takes it again before one who waits. A thread waits for other processes; after
+    a time-out it stays until the lock comes, and drops it.
 
     Crash safety: the kernel drops the lock with the process. Forked children do not inherit it: they do not hold what
     their parent holds, and releasing it there does nothing.
@@ -54,6 +54,7 @@ class FileLock:
         self.timeout_s = timeout_s
         self._lock: Descriptor | None = None
         self._queue: Descriptor | None = None
+        self._waiter: KernelWaiter | None = None
         self._mutex = FairMutex()
         self._mine = False  # held through this object; changed by the mutex's owner only
         self._generation = -1
@@ -67,7 +68,7 @@ class FileLock:
         with guard():
             if self._generation != generation():
                 self._mutex = _mutexes.setdefault((generation(), self.path), FairMutex())
-                self._lock = self._queue = None
+                self._lock = self._queue = self._waiter = None
                 self._mine = False
                 self._generation = generation()
 
@@ -120,24 +121,40 @@ class FileLock:
         try:
             fcntl.flock(queue.number, _TRY)
         except BlockingIOError:
-            self._lock = self._wait(deadline, self.path + ".queue")
+            self._wait(queue, lock, deadline)
             return
         try:
             fcntl.flock(lock.number, _TRY)
         except BlockingIOError:
-            self._lock = self._wait(deadline)
+            self._wait(None, lock, deadline)
         finally:
             fcntl.flock(queue.number, fcntl.LOCK_UN)
 
-    def _wait(self, deadline: float, queue: str | None = None) -> Descriptor:
-        locked = BlockingLock(self.path, queue).acquire(deadline - time.monotonic())
-        if locked is None:
+    def _wait(self, queue: Descriptor | None, lock: Descriptor, deadline: float) -> None:
+        came: bool | None = None
+        while came is None:
+            waiter = self._waiter
+            if waiter is None or waiter.over:
+                waiter = self._waiter = KernelWaiter(os.path.basename(self.path))
+            try:
+                came = waiter.acquire(queue, lock, deadline - time.monotonic())
+            except BaseException:
+                if waiter.over:
+                    self._leave(queue)
+                raise
+        if not came:
+            self._leave(queue)
             raise StorageError(
-                f"waited {self.timeout_s:g} s for the lock {self.path}{_held_by(self._lock)}"
-                f"{_held_by(self._queue, 'next in line is')}; if one of them hangs, end it: the lock goes with it. "
-                "To delete the file would let two processes write at once"
+                f"waited {self.timeout_s:g} s for the lock {self.path}{_held_by(self.path)}"
+                f"{_held_by(self.path + '.queue', 'next in line is')}; if one of them hangs, end it: the lock goes "
+                "with it. To delete the file would let two processes write at once"
             )
-        return locked
+
+    def _leave(self, queue: Descriptor | None) -> None:
+        """Forget the descriptors of an attempt that was given up: they are the thread's that still waits."""
+        self._lock = None
+        if queue is not None:
+            self._queue = None
 
     def release(self) -> None:
         """Give the lock to who waits.
@@ -191,12 +208,10 @@ class FileLock:
             mutex.release()
 
 
-def _held_by(lock: Descriptor | None, how: str = "held by") -> str:
-    """Who holds the lock, as Linux tells it; empty where it does not."""
-    if lock is None:
-        return ""
+def _held_by(path: str, how: str = "held by") -> str:
+    """Who holds the lock on a file, as Linux tells it; empty where it does not."""
     try:
-        inode = f":{os.fstat(lock.number).st_ino}"
+        inode = f":{os.stat(path).st_ino}"
         with open("/proc/locks", encoding="ascii", errors="replace") as locks:
             rows = [line.split() for line in locks]
     except OSError:

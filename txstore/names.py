@@ -9,6 +9,9 @@ MAX_NAME_BYTES = 255
 #: UTF-8 bytes of a path: an object store's keys end at 1024, and the key of a chunk is longer than the path.
 MAX_PATH_BYTES = 896
 
+#: Characters of a name that a message shows.
+_SHOWN = 60
+
 # Keys that mean something in a Zarr hierarchy; some file systems don't tell case.
 _RESERVED = frozenset({"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"})
 
@@ -43,9 +46,9 @@ def check_name(path: str) -> tuple[str, ...]:
     for part in parts:
         fault = _fault(part)
         if fault:
-            raise InvalidInputError(f"{path!r} can't be the name of an array or group: {fault}")
+            raise InvalidInputError(f"{shown(path)} can't be the name of an array or group: {fault}")
     if len(path.encode()) > MAX_PATH_BYTES:
-        raise InvalidInputError(f"{path[:40] + '...'!r} can't be a path: it is longer than {MAX_PATH_BYTES} bytes")
+        raise InvalidInputError(f"{shown(path)} can't be a path: it is longer than {MAX_PATH_BYTES} bytes")
     return parts
 
 
@@ -53,7 +56,7 @@ def _fault(part: str) -> str | None:
     if not part:
         return "a part of it is empty; write names with single slashes between them, none at the ends"
     if not part.strip("."):
-        return f"{part!r} means a directory, not a name"
+        return f"{shown(part)} means a directory, not a name"
     if part.startswith("__"):
         return "names that start with '__' are reserved by Zarr"
     if part.casefold() in _RESERVED:
@@ -67,4 +70,18 @@ def _fault(part: str) -> str | None:
     return f"a part of it is longer than {MAX_NAME_BYTES} bytes" if size > MAX_NAME_BYTES else None
 
 
-__all__ = ["MAX_NAME_BYTES", "MAX_PATH_BYTES", "check_name"]
+def shown(name: object) -> str:
+    """What somebody gave as a name, for a message: quoted, and without its middle where it is long.
+
+    Examples
+    --------
+    >>> print(shown("era5/t2m"), shown("x" * 300))
+    'era5/t2m' 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' (300 characters)
+    """
+    if not isinstance(name, str) or len(name) <= _SHOWN:
+        return repr(name)
+    half = _SHOWN // 2
+    return f"{name[:half] + '...' + name[-half:]!r} ({len(name)} characters)"
+
+
+__all__ = ["MAX_NAME_BYTES", "MAX_PATH_BYTES", "check_name", "shown"]

@@ -8,7 +8,7 @@ from txstore.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from txstore.index.edits import ROOT, NodeCreate, NodeDelete, NodeEdit, NodeMove
 from txstore.index.lookup import NodeRow
 from txstore.index.timeline import Timeline
-from txstore.names import check_name
+from txstore.names import check_name, shown
 
 #: The version of staged rows.
 _STAGED = 2**62
@@ -164,7 +164,7 @@ class StagedNodes:
         """
         row, _, full = self._locate(parent, path, prefix)
         if row is None:
-            raise NotFoundError(f"there is no {full!r} to delete")
+            raise NotFoundError(f"there is no {shown(full)} to delete")
         self._remove(row, full)
 
     def _remove(self, row: NodeRow, path: str) -> None:
@@ -184,7 +184,7 @@ class StagedNodes:
         """
         row, _, full_source = self._locate(parent, source, prefix)
         if row is None:
-            raise NotFoundError(f"there is no {full_source!r} to move")
+            raise NotFoundError(f"there is no {shown(full_source)} to move")
         parts = check_name(target)
         found, _, full_target = self._locate(parent, target, prefix)
         if found is not None:

@@ -13,13 +13,18 @@ from txstore.pieces import AxisIndex, Piece, Selection
 from txstore.spans import Span, cross, spans
 
 
+#: So many stretches of an axis are remembered.
+_PICKS_KEPT = 4096
+
+
 class _Pick(NamedTuple):
     """What is chosen of one stretch of an axis: the bounds ``lo <= i < hi``, and both ends of the copy."""
 
     lo: int
     hi: int
-    inner: AxisIndex | None  # None: every cell of lo <= i < hi, in order
+    inner: AxisIndex
     outer: AxisIndex
+    dense: bool  # every cell of lo <= i < hi, in order
 
 
 class RangeAxis:
@@ -61,8 +66,7 @@ class RangeAxis:
             return None
         low = self.first + start * step
         high = self.first + (stop - 1) * step + 1
-        inner = None if step == 1 or stop - start == 1 else slice(0, high - low, step)
-        return _Pick(low, high, inner, slice(start, stop))
+        return _Pick(low, high, slice(0, high - low, step), slice(start, stop), step == 1 or stop - start == 1)
 
 
 class ListAxis:
@@ -115,10 +119,11 @@ class ListAxis:
             return None
         low, high = int(self._sorted[start]), int(self._sorted[stop - 1]) + 1
         if self._order is None:
-            dense = self.unique and high - low == stop - start
-            return _Pick(low, high, None if dense else self.cells[start:stop] - low, slice(start, stop))
+            if self.unique and high - low == stop - start:
+                return _Pick(low, high, slice(0, high - low), slice(start, stop), True)
+            return _Pick(low, high, self.cells[start:stop] - low, slice(start, stop), False)
         outer = np.sort(self._order[start:stop])
-        return _Pick(low, high, self.cells[outer] - low, outer)
+        return _Pick(low, high, self.cells[outer] - low, outer, False)
 
 
 Axis = RangeAxis | ListAxis
@@ -133,7 +138,7 @@ class OrthogonalSelection(Selection):
         One for each axis of the array.
     """
 
-    __slots__ = ("_axes",)
+    __slots__ = ("_axes", "_picks")
 
     def __init__(
         self,
@@ -151,6 +156,8 @@ class OrthogonalSelection(Selection):
             bounds = Box(lo, hi)
         super().__init__(shape, bounds, None, work_shape, result_shape, observes, take, front)
         self._axes = tuple(axes)
+        # What was picked along each axis: a million chunks are a thousand of them along each of two axes.
+        self._picks: tuple[dict[tuple[int, int], _Pick | None], ...] = tuple([{} for _ in axes])
 
     @property
     def unique(self) -> bool:
@@ -162,19 +169,19 @@ class OrthogonalSelection(Selection):
         if self.bounds is None:
             return None
         picks = []
-        for axis, lo, hi in zip(self._axes, *box, strict=True):
-            pick = axis.pick(lo, hi)
+        for axis, known, lo, hi in zip(self._axes, self._picks, *box, strict=True):
+            try:
+                pick = known[lo, hi]
+            except KeyError:
+                if len(known) >= _PICKS_KEPT:
+                    known.clear()
+                pick = known[lo, hi] = axis.pick(lo, hi)
             if pick is None:
                 return None
             picks.append(pick)
-        los, his, inners, outers = zip(*picks, strict=True)
+        los, his, inners, outers, dense = zip(*picks, strict=True)
         around = Box(los, his)
-        outer = _open(outers)
-        if all(inner is None for inner in inners):
-            return Piece(around, None, outer)
-        whole = [slice(0, cells) for cells in around.shape]
-        inner = _open([every if some is None else some for some, every in zip(inners, whole, strict=True)])
-        return Piece(around, inner, outer)
+        return Piece(around, None if all(dense) else _open(inners), _open(outers))
 
     def _touched(self, extent: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Box]]:
         return cross([axis.spans(cells) for axis, cells in zip(self._axes, extent, strict=True)])
@@ -182,7 +189,7 @@ class OrthogonalSelection(Selection):
 
 def _open(parts: Sequence[AxisIndex]) -> tuple[AxisIndex, ...]:
     """The index of the product of ``parts``: NumPy takes one array among slices so, but pairs several arrays."""
-    if sum([isinstance(part, np.ndarray) for part in parts]) < 2:
+    if sum([type(part) is not slice for part in parts]) < 2:
         return tuple(parts)
     arrays = [np.arange(part.start, part.stop, part.step) if isinstance(part, slice) else part for part in parts]
     return np.ix_(*arrays)

@@ -16,12 +16,21 @@ from txstore.spans import cell_box
 _FLAT_LIMIT = 1 << 62
 
 
+class _Group(NamedTuple):
+    """The points in one cell of a grid: ``start <= i < stop`` of the sorted ones, and the smallest box around them."""
+
+    start: int
+    stop: int
+    around: Box
+
+
 class _Groups(NamedTuple):
     """The points, sorted by the cell of a grid that they lie in."""
 
     extent: tuple[int, ...]
     order: NDArray[np.intp]  # numbers of points; those of one cell ascend
-    places: dict[tuple[int, ...], tuple[int, int]]  # grid coordinates, in C order: from where to where in order
+    coords: tuple[NDArray[np.intp], ...]  # the points themselves in that order
+    places: dict[tuple[int, ...], _Group]  # by grid coordinates, in C order
 
 
 class PointSelection(Selection):
@@ -76,44 +85,36 @@ class PointSelection(Selection):
         Quick for a box inside one cell of the grid that ``chunks`` or ``partitions`` was last called with;
         otherwise every point is looked at.
         """
-        bounds = self.bounds
-        if bounds is None:
+        if self.bounds is None or box.empty:
             return None
-        chosen, around = self._candidates(box, bounds)
-        if chosen is None or chosen.size == 0:
-            return None
-        cells = [axis[chosen] for axis in self._coords]
-        if not box.contains(around):
-            inside = np.ones(chosen.size, dtype=np.bool_)
-            for axis, lo, hi in zip(cells, *box, strict=True):
-                inside &= (axis >= lo) & (axis < hi)
-            chosen = chosen[inside]
-            if chosen.size == 0:
-                return None
-            cells = [axis[inside] for axis in cells]
-        around = _around(cells)
-        return Piece(around, tuple([axis - lo for axis, lo in zip(cells, around.lo, strict=True)]), (chosen,))
-
-    def _candidates(self, box: Box, bounds: Box) -> tuple[NDArray[np.intp] | None, Box]:
-        """Points among which those in ``box`` are, and a box around them."""
         groups = self._groups
-        if groups is not None and not box.empty:
+        if groups is not None:
             place = tuple([lo // cells for lo, cells in zip(box.lo, groups.extent, strict=True)])
-            cell = cell_box(place, groups.extent)
-            around = cell.intersect(bounds)
-            if cell.contains(box):
-                start, stop = groups.places.get(place, (0, 0))
-                return (groups.order[start:stop] if around else None), around or cell
-        return (None if box.intersect(bounds) is None else np.arange(self.work_shape[0])), bounds
+            if cell_box(place, groups.extent).contains(box):
+                group = groups.places.get(place)
+                if group is None:
+                    return None
+                some = slice(group.start, group.stop)
+                return _piece(box, groups.order[some], [axis[some] for axis in groups.coords], group.around)
+        if self.bounds.intersect(box) is None:
+            return None
+        return _piece(box, np.arange(self.work_shape[0]), self._coords, self.bounds)
 
     def _touched(self, extent: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Box]]:
         groups = self._groups
         if groups is None or groups.extent != extent:
             columns = [axis // cells for axis, cells in zip(self._coords, extent, strict=True)]
             order, starts = _sorted_cells(columns)
+            coords = tuple([axis[order] for axis in self._coords])
             places = zip(*[column[order[starts]].tolist() for column in columns], strict=True)
             stops = [*starts[1:].tolist(), order.size]
-            groups = _Groups(extent, order, dict(zip(places, zip(starts.tolist(), stops, strict=True), strict=True)))
+            los = zip(*[np.minimum.reduceat(axis, starts).tolist() for axis in coords], strict=True)
+            his = zip(*[(np.maximum.reduceat(axis, starts) + 1).tolist() for axis in coords], strict=True)
+            found = [
+                _Group(start, stop, Box(lo, hi))
+                for start, stop, lo, hi in zip(starts.tolist(), stops, los, his, strict=True)
+            ]
+            groups = _Groups(extent, order, coords, dict(zip(places, found, strict=True)))
             self._groups = groups
         for place in groups.places:
             part = None if self.bounds is None else cell_box(place, extent).intersect(self.bounds)
@@ -135,6 +136,20 @@ class PointSelection(Selection):
         if values.shape != self.result_shape:
             values = broadcast(values, self.result_shape)
         return values if values.ndim == 1 else values.reshape(self.work_shape)
+
+
+def _piece(box: Box, chosen: NDArray[np.intp], cells: Sequence[NDArray[np.intp]], around: Box) -> Piece | None:
+    """The piece of those points, which lie in `around`, that lie in `box`."""
+    if not box.contains(around):
+        inside = np.ones(chosen.size, dtype=np.bool_)
+        for axis, lo, hi in zip(cells, *box, strict=True):
+            inside &= (axis >= lo) & (axis < hi)
+        chosen = chosen[inside]
+        if not chosen.size:
+            return None
+        cells = [axis[inside] for axis in cells]
+        around = _around(cells)
+    return Piece(around, tuple([axis - lo for axis, lo in zip(cells, around.lo, strict=True)]), (chosen,))
 
 
 def _around(coords: Sequence[NDArray[np.intp]]) -> Box:

@@ -26,80 +26,61 @@ if TYPE_CHECKING:
 _MANY = 16
 
 
-class Snapshot(Group):
-    """Everything visible at a version of a branch; the root group of that version.
+class VersionTree:
+    """One version of a branch as what groups and arrays stand on; see Tree.
 
     Notes
     -----
-    Immutable: whatever is read through it may be cached. Safe for threads; can be pickled (it travels as address
-    and version). It does not keep its version from expiring: reads then raise SnapshotExpiredError.
+    Immutable but for what it remembers; safe for threads; travels as address and version.
     """
 
     def __init__(self, core: Core, state: State, timeline: Timeline) -> None:
-        super().__init__(self)
-        self._core = core
-        self._state = state
-        self._timeline = timeline
+        self.core = core
+        self.state = state
+        self.timeline = timeline
         self._views: dict[int, ArrayView] = {}
         self._below: dict[int, list[NodeRow]] | None = None
         self._listed: int | None = None
 
     @property
     def version(self) -> int:
-        """The newest commit that is seen; 0 before the first."""
-        return self._state.commit
-
-    @property
-    def branch(self) -> str:
-        """The branch."""
-        return self._state.branch_name
-
-    @property
-    def committed_at(self) -> datetime | None:
-        """When that commit was made, aware, UTC; None before the first."""
-        return to_datetime(self._state.committed_at) if self._state.commit else None
-
-    @property
-    def settled(self) -> bool:
-        """False where `as_of` lay past the head: later commits may still fall before it."""
-        return self._state.settled
-
-    # --- Tree -----------------------------------------------------------------------------------
+        """See Tree."""
+        return self.state.commit
 
     def child(self, parent: int, name: str) -> NodeRow | None:
         """See Tree."""
-        self._core.check_open()
-        return self._timeline.child(parent, name, self._state.version)
+        self.core.check_open()
+        return self.timeline.child(parent, name, self.state.version)
 
     def children(self, parent: int) -> list[NodeRow]:
         """See Tree."""
-        self._core.check_open()
+        self.core.check_open()
         # Who lists a second group is walking the hierarchy: all of it in one query is cheaper than each part.
         if self._below is None and self._listed not in (None, parent):
             self.all_nodes()
         if self._below is not None:
             return self._below.get(parent, [])
         self._listed = parent
-        rows = self._timeline.children(parent, self._state.version)
+        rows = self.timeline.children(parent, self.state.version)
         if sum(row.kind == "array" for row in rows) > _MANY:
-            self._timeline.load_all(self._state.version)
+            self.timeline.load_all(self.state.version)
         return rows
 
     def all_nodes(self) -> dict[int, list[NodeRow]]:
         """See Tree."""
-        self._core.check_open()
+        self.core.check_open()
         if self._below is None:
             below: dict[int, list[NodeRow]] = {}
-            for row in sorted(self._timeline.all_nodes(self._state.version), key=lambda row: row.name):
+            for row in sorted(self.timeline.all_nodes(self.state.version), key=lambda row: row.name):
                 below.setdefault(row.parent, []).append(row)
-            self._timeline.load_all(self._state.version)
+            self.timeline.load_all(self.state.version)
             self._below = below
         return self._below
 
     def attribute_texts(self, node: int) -> dict[str, str]:
         """See Tree."""
-        self._core.check_open()
-        return self._timeline.attributes(node, self._state.version)
+        self.core.check_open()
+        return self.timeline.attributes(node, self.state.version)
 
     def attribute_text(self, node: int, key: str) -> str | None:
         """See Tree."""
@@ -107,11 +88,11 @@ class Snapshot(Group):
 
     def view(self, row: NodeRow, path: str) -> ArrayView:
         """See Tree."""
-        self._core.check_open()
+        self.core.check_open()
         view = self._views.get(row.id)
         if view is None:
-            core = self._core
-            view = ArrayView(self._timeline, self._state.version, row, path, core.source, core.pool)
+            core = self.core
+            view = ArrayView(self.timeline, self.state.version, row, path, core.source, core.pool)
             self._views[row.id] = view
         return view
 
@@ -130,10 +111,53 @@ class Snapshot(Group):
 
     def history(self, row: NodeRow, selection: Selection | None) -> list[Commit]:
         """See Tree."""
-        return history(self._core, self.view(row, row.name), selection)
+        return history(self.core, self.view(row, row.name), selection)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._core.address, self._state)
+        return _reopen, (self.core.address, self.state)
+
+
+class Snapshot(Group):
+    """Everything visible at a version of a branch; the root group of that version.
+
+    Notes
+    -----
+    Immutable: whatever is read through it may be cached. Safe for threads; can be pickled (it travels as address
+    and version). It does not keep its version from expiring: reads then raise SnapshotExpiredError.
+    """
+
+    _tree: VersionTree
+
+    def __init__(self, core: Core, state: State, timeline: Timeline) -> None:
+        super().__init__(VersionTree(core, state, timeline))
+
+    @property
+    def version(self) -> int:
+        """The newest commit that is seen; 0 before the first."""
+        return self._tree.state.commit
+
+    @property
+    def branch(self) -> str:
+        """The branch."""
+        return self._tree.state.branch_name
+
+    @property
+    def committed_at(self) -> datetime | None:
+        """When that commit was made, aware, UTC; None before the first."""
+        state = self._tree.state
+        return to_datetime(state.committed_at) if state.commit else None
+
+    @property
+    def settled(self) -> bool:
+        """False where `as_of` lay past the head: later commits may still fall before it."""
+        return self._tree.state.settled
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _snapshot, (self._tree,)
+
+
+def _snapshot(tree: VersionTree) -> Snapshot:
+    return Snapshot(tree.core, tree.state, tree.timeline)
 
 
 def history(core: Core, view: ArrayView, selection: Selection | None) -> list[Commit]:
@@ -159,7 +183,7 @@ def set_opener(opener: Callable[[Address], Core]) -> None:
     _opener = opener
 
 
-def _reopen(address: Address, state: State) -> Snapshot:
+def _reopen(address: Address, state: State) -> VersionTree:
     if _opener is None:
         # A process that has only unpickled has not opened a store yet, and the package loads lazily.
         importlib.import_module("txstore.store")
@@ -170,4 +194,4 @@ def _reopen(address: Address, state: State) -> Snapshot:
         found, timeline = core.state(branch=name, version=state.commit)
     except NotFoundError:
         found, timeline = core.state(version=state.commit)  # the branch's name is gone, its commits are not
-    return Snapshot(core, found._replace(settled=state.settled), timeline)
+    return VersionTree(core, found._replace(settled=state.settled), timeline)

@@ -31,7 +31,7 @@ _SPARSE = 16
 
 
 class Sink(Protocol):
-    """Where encoded tiles go, see ``Transaction``."""
+    """Where encoded tiles go, see ``StagedTree``."""
 
     def put(self, chunks: Sequence[bytes | memoryview]) -> list[Place]:
         """Append byte strings, and say where they lie. Safe for threads."""

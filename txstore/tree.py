@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from txstore.index.edits import ROOT
 from txstore.index.lookup import NodeRow
+from txstore.names import check_name
 from txstore.reader import ArrayView
 
 if TYPE_CHECKING:
@@ -92,3 +93,19 @@ class Writer(Protocol):
 
     def move(self, parent: NodeRow, parent_path: str, source: str, target: str) -> None:
         """Stage a move."""
+
+
+def find(tree: Tree, path: str, above: NodeRow = ROOT_ROW) -> NodeRow | None:
+    """What is at a path below a group, or None.
+
+    Raises
+    ------
+    InvalidInputError
+        If the path is none.
+    """
+    row: NodeRow | None = above
+    for name in check_name(path):
+        if row is None or row.kind != "group":
+            return None
+        row = tree.child(row.id, name)
+    return row

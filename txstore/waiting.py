@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-import os
 import threading
 from collections import deque
 
 from txstore.descriptors import Descriptor
+
+#: A thread that nobody has asked for so long ends.
+_IDLE_S = 1.0
 
 
 class FairMutex:
@@ -70,96 +73,124 @@ class FairMutex:
                 self.owner = None
 
 
-class BlockingLock(threading.Thread):
-    """A blocking ``flock`` that its caller can give up on; it has descriptors of its own.
+class KernelWaiter(threading.Thread):
+    """A thread that waits in the kernel for a ``flock``, so that its caller can give up.
 
-    Parameters
-    ----------
-    path : str
-        The file to lock, made when it is not there.
-    queue : str, optional
-        A file to lock before it, and to unlock as soon as `path` is locked.
+    It serves one acquisition after another and ends by itself when nobody has asked for a while: to start a thread
+    for each costs more than a small commit does.
 
     Notes
     -----
-    The lock comes, or the caller gives up, and whoever is second knows of the first:
-    (1) the lock comes first: the descriptor goes to the caller, or is closed if the caller is just giving up;
-    (2) the caller gives up first: the lock, whenever it comes, is dropped by this thread.
+    For one caller at a time. The lock comes, or the caller gives up, and whoever is second knows of the first:
+    (1) the lock comes first: the caller has it, also if it was just giving up;
+    (2) the caller gives up first: the descriptors are this thread's, which drops the lock whenever it comes, and ends.
 
     A signal or a polling loop would need no thread; but signals reach the main thread only, and whoever polls
     loses against those who wait in the kernel.
     """
 
-    def __init__(self, path: str, queue: str | None = None) -> None:
-        super().__init__(name=f"txstore-lock-{os.path.basename(path)}", daemon=True)
-        self._path = path
-        self._queue = queue
-        self._locked: Descriptor | None = None
+    def __init__(self, name: str) -> None:
+        super().__init__(name=f"txstore-lock-{name}", daemon=True)
+        self._wanted: tuple[Descriptor | None, Descriptor] | None = None
         self._error: OSError | None = None
-        self._abandoned = False
+        self._came = False
+        self._over = False
         self._decide = threading.Lock()
-        # A bare lock, because it wakes its waiter sooner than an event does.
-        self._running = threading.Lock()
-        self._running.acquire()
+        # Bare locks, because they wake their waiter sooner than events do.
+        self._asked = threading.Lock()
+        self._answered = threading.Lock()
+        self._asked.acquire()
+        self._answered.acquire()
+        self.start()
 
     def run(self) -> None:
-        """Wait in the kernel."""
-        locked: Descriptor | None = None
-        try:
-            if self._queue is None:
-                locked = _locked(self._path)
-            else:
-                queue = _locked(self._queue)
-                try:
-                    # Whoever has given up must not keep the others waiting until the lock comes.
-                    if not self._abandoned:
-                        locked = _locked(self._path)
-                finally:
-                    queue.close()
-        except OSError as error:
-            self._error = error
-        with self._decide:
-            self._locked = locked
-            self._running.release()
-            if self._abandoned:
-                self._drop()
+        """Wait for callers, and for them."""
+        while self._called():
+            assert self._wanted is not None
+            queue, lock = self._wanted
+            error = None
+            try:
+                if queue is not None:
+                    fcntl.flock(queue.number, fcntl.LOCK_EX)
+                # Whoever has given up must not keep the others waiting until the lock comes.
+                if not self._over:
+                    fcntl.flock(lock.number, fcntl.LOCK_EX)
+            except OSError as failed:
+                error = failed
+            if queue is not None:
+                with contextlib.suppress(OSError):
+                    queue.unlock()
+            with self._decide:
+                self._error = error
+                self._came = True
+                if self._over:
+                    lock.close()
+                    if queue is not None:
+                        queue.close()
+                    return
+            del queue, lock  # they are the caller's, who may drop them
+            self._answered.release()
 
-    def acquire(self, timeout_s: float) -> Descriptor | None:
-        """Wait; the descriptor, locked, or None when the time is over. To be called once.
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, or will without serving anybody again."""
+        return self._over
+
+    def _called(self) -> bool:
+        if self._asked.acquire(timeout=_IDLE_S):
+            return True
+        with self._decide:
+            # Somebody may have called in the very moment of giving up.
+            if self._wanted is None:
+                self._over = True
+        return not self._over and self._asked.acquire()
+
+    def acquire(self, queue: Descriptor | None, lock: Descriptor, timeout_s: float) -> bool | None:
+        """Wait for a lock.
+
+        Parameters
+        ----------
+        queue : Descriptor or None
+            A file to lock before it, and to unlock as soon as the lock is had.
+        lock : Descriptor
+            The file to lock.
+        timeout_s : float
+            How long to wait, in seconds.
+
+        Returns
+        -------
+        bool or None
+            False when the time is over: the descriptors are then not the caller's any more, and this object is of no
+            more use. None: this thread had ended before; ask another one.
 
         Raises
         ------
         OSError
-            If a file can't be opened or locked.
+            If a file can't be locked.
         """
-        locked: Descriptor | None = None
-        self.start()
+        with self._decide:
+            if self._over:
+                return None
+            self._wanted, self._came = (queue, lock), False
+        self._asked.release()
+        answered = False
         try:
-            self._running.acquire(timeout=_bounded(timeout_s))
-            with self._decide:
-                locked, self._locked = self._locked, None
+            answered = self._answered.acquire(timeout=_bounded(timeout_s))
         finally:
-            if locked is None:
+            if not answered:
                 with self._decide:
-                    self._abandoned = True
-                    self._drop()
-        if self._error is not None:
+                    came = self._came
+                    self._over = not came
+                if came:
+                    answered = self._answered.acquire()
+            self._wanted = None
+        if answered and self._error is not None:
             raise self._error
-        return locked
-
-    def _drop(self) -> None:
-        if self._locked is not None:
-            self._locked.close()
-
-
-def _locked(path: str) -> Descriptor:
-    descriptor = Descriptor(path, os.O_RDWR | os.O_CREAT)
-    fcntl.flock(descriptor.number, fcntl.LOCK_EX)
-    return descriptor
+        return answered
 
 
 def _bounded(timeout_s: float) -> float:
     return min(max(timeout_s, 0.0), threading.TIMEOUT_MAX)
 
 
-__all__ = ["BlockingLock", "FairMutex"]
+__all__ = ["FairMutex", "KernelWaiter"]

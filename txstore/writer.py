@@ -13,7 +13,7 @@ from txstore.array import Array
 from txstore.boxes import Box
 from txstore.casting import cast
 from txstore.commits import Appended
-from txstore.creation import new_array
+from txstore.creation import extents, new_array
 from txstore.errors import DTypeError, InvalidInputError
 from txstore.fragment import Fragment
 from txstore.grid import Grid
@@ -29,9 +29,12 @@ from txstore.stagedarray import StagedArray
 from txstore.staging import Target, stage_box, stage_fill, stage_masked
 
 if TYPE_CHECKING:
-    from txstore.transaction import Transaction
+    from txstore.stagedtree import StagedTree
 
 _OPERATIONS = {"add": Kind.ADD, "min": Kind.MIN, "max": Kind.MAX}
+#: What to do about values that would lose something, by those ways of writing that can be told to.
+_WRITE_ANYHOW = "convert first, or use write(sel, values, casting='unsafe')"
+_APPEND_ANYHOW = "convert first, or use append(values, casting='unsafe')"
 
 
 class StagingWriter:
@@ -43,30 +46,30 @@ class StagingWriter:
     which the calls finish.
     """
 
-    __slots__ = ("_tx",)
+    __slots__ = ("_tree",)
 
-    def __init__(self, transaction: Transaction) -> None:
-        self._tx = transaction
+    def __init__(self, tree: StagedTree) -> None:
+        self._tree = tree
 
     def _target(self, row: NodeRow, path: str) -> tuple[StagedArray, Target]:
-        tx = self._tx
-        with tx._lock:
-            view = tx.view(row, path)
-            return tx._staged(row, path), Target(view.grid, view.meta, view.codec, view.shape)
+        tree = self._tree
+        with tree.lock:
+            view = tree.view(row, path)
+            return tree.staged(row, path), Target(view.grid, view.meta, view.codec, view.shape)
 
     def _stage(self, staged: StagedArray, fragments: list[Fragment]) -> None:
-        with self._tx._lock:
-            self._tx._check_open()
+        with self._tree.lock:
+            self._tree.check_open()
             staged.add(fragments)
 
     def adopt(self, row: NodeRow, path: str, fragment: Fragment) -> None:
-        """Stage a fragment whose tiles ``Transaction.put`` has taken: for importers, which have encoded chunks."""
+        """Stage a fragment whose tiles ``StagedTree.put`` has taken: for importers, which have encoded chunks."""
         self._stage(self._target(row, path)[0], [fragment])
 
     def write(self, row: NodeRow, path: str, selection: Selection, values: Any, casting: Any) -> None:
         """Stage cells."""
         staged, target = self._target(row, path)
-        cells = _cast(path, values, target.meta.dtype, casting)
+        cells = _cast(path, values, target.meta.dtype, casting, _WRITE_ANYHOW)
         if cells.ndim == 0:
             self._fill(staged, target, selection, cells)
             return
@@ -80,7 +83,7 @@ class StagingWriter:
             if selection.box is not None:
                 fragments.append(stage_fill(target, part, value))
             else:
-                fragments += stage_masked(target, self._tx, Kind.FILL, selection, part, value)
+                fragments += stage_masked(target, self._tree, Kind.FILL, selection, part, value)
         self._stage(staged, fragments)
 
     def _cells(
@@ -92,9 +95,9 @@ class StagingWriter:
         for part in staged.parts(selection.bounds):
             if selection.box is not None:
                 inner = part.of(values, selection.box.lo)
-                fragments += stage_box(target, self._tx, self._tx._core.pool, kind, part, inner)
+                fragments += stage_box(target, self._tree, self._tree.core.pool, kind, part, inner)
             else:
-                fragments += stage_masked(target, self._tx, kind, selection, part, values)
+                fragments += stage_masked(target, self._tree, kind, selection, part, values)
         self._stage(staged, fragments)
 
     def accumulate(self, row: NodeRow, path: str, selection: Selection, values: Any, op: str) -> None:
@@ -106,7 +109,7 @@ class StagingWriter:
         dtype = target.meta.dtype
         if dtype.kind in "SUV" or (kind == Kind.ADD and dtype.kind == "M"):
             raise DTypeError(f"array {path!r} of dtype {dtype} can't accumulate with op={op!r}")
-        cells = selection.spread(_cast(path, values, dtype, None))
+        cells = selection.spread(_cast(path, values, dtype, None, "convert first"))
         self._cells(staged, target, selection, kind, cells)
 
     def append(self, row: NodeRow, path: str, values: Any, axis: int, casting: Any) -> Appended:
@@ -116,7 +119,7 @@ class StagingWriter:
         if not isinstance(axis, int) or not -ndim <= axis < ndim:
             raise InvalidInputError(f"array {path!r} of {ndim} dimensions has no axis {axis!r} to append along")
         axis %= ndim
-        block = _cast(path, values, target.meta.dtype, casting)
+        block = _cast(path, values, target.meta.dtype, casting, _APPEND_ANYHOW)
         with staged.growing:
             shape = staged.shape
             if block.ndim == ndim - 1:
@@ -132,10 +135,10 @@ class StagingWriter:
             if lo[axis] == hi[axis]:
                 return Appended(box, final=True)
             grown = target._replace(shape=hi)
-            pool = self._tx._core.pool
-            fragments = [] if box.empty else stage_box(grown, self._tx, pool, Kind.SET, box, block)
-            with self._tx._lock:
-                self._tx._check_open()
+            pool = self._tree.core.pool
+            fragments = [] if box.empty else stage_box(grown, self._tree, pool, Kind.SET, box, block)
+            with self._tree.lock:
+                self._tree.check_open()
                 appended = staged.append(axis, box)
                 staged.add(fragments)
             return appended
@@ -144,8 +147,8 @@ class StagingWriter:
         """Stage a new shape."""
         staged, target = self._target(row, path)
         new = _shape(path, shape, len(target.shape))
-        with staged.growing, self._tx._lock:
-            self._tx._check_open()
+        with staged.growing, self._tree.lock:
+            self._tree.check_open()
             staged.resize(new)
 
     def clear(self, row: NodeRow, path: str, selection: Selection) -> None:
@@ -155,15 +158,17 @@ class StagingWriter:
 
     def set_attribute(self, node: int, path: str, key: str, text: str | None) -> None:
         """Stage one attribute."""
-        with self._tx._lock:
-            self._tx._check_open()
-            self._tx._nodes.require(node)
-            self._tx._attributes.pop((node, key), None)
-            self._tx._attributes[node, key] = path, text
+        with self._tree.lock:
+            self._tree.check_open()
+            self._tree.nodes.require(node)
+            staged = self._tree.attributes
+            if staged.get((node, key), ("", ""))[1] is None:
+                del staged[node, key]  # what was deleted and is set again comes last, as in a dict
+            staged[node, key] = path, text
 
     def create(self, parent: NodeRow, parent_path: str, path: str, **options: Any) -> Any:
         """Stage an array or a group."""
-        tx = self._tx
+        tree = self._tree
         kind, overwrite = options.pop("kind"), options.pop("overwrite")
         attributes = options.pop("attributes") or {}
         implicit = options.pop("implicit", False)
@@ -172,11 +177,11 @@ class StagingWriter:
         normal = {key: normalize_attribute(key, value) for key, value in attributes.items()}
         data = options.pop("data", None)
         made = new_array(path, data=data, **options) if kind == "array" else None
-        with tx._lock:
-            tx._check_open()
-            tx._nodes.require(parent.id)
-            with _looking_up(tx, parent, path):
-                row, full = tx._nodes.create(
+        with tree.lock:
+            tree.check_open()
+            tree.nodes.require(parent.id)
+            with _looking_up(tree, parent, path):
+                row, full = tree.nodes.create(
                     parent,
                     path,
                     parent_path,
@@ -188,8 +193,8 @@ class StagingWriter:
                 )
             if made is not None:
                 grid = Grid(made.metadata.chunks, made.metadata.shards, partition_extent(made.partition))
-                tx._arrays[row.id] = StagedArray(row.id, full, grid, made.shape)
-        handle: Array | Group = Array(tx, row, full) if kind == "array" else Group(tx, row, full)
+                tree.arrays[row.id] = StagedArray(row.id, full, grid, made.shape)
+        handle: Array | Group = Array(tree, row, full) if kind == "array" else Group(tree, row, full)
         for key, value in normal.items():
             handle.attrs[key] = value
         if data is not None and made is not None and made.data.size:
@@ -198,28 +203,28 @@ class StagingWriter:
 
     def delete(self, parent: NodeRow, parent_path: str, path: str) -> None:
         """Stage a deletion."""
-        with self._tx._lock:
-            self._tx._check_open()
-            self._tx._nodes.require(parent.id)
-            with _looking_up(self._tx, parent, path):
-                self._tx._nodes.delete(parent, path, parent_path)
+        with self._tree.lock:
+            self._tree.check_open()
+            self._tree.nodes.require(parent.id)
+            with _looking_up(self._tree, parent, path):
+                self._tree.nodes.delete(parent, path, parent_path)
 
     def move(self, parent: NodeRow, parent_path: str, source: str, target: str) -> None:
         """Stage a move."""
-        with self._tx._lock:
-            self._tx._check_open()
-            self._tx._nodes.require(parent.id)
-            with _looking_up(self._tx, parent, source, target):
-                self._tx._nodes.move(parent, source, target, parent_path)
+        with self._tree.lock:
+            self._tree.check_open()
+            self._tree.nodes.require(parent.id)
+            with _looking_up(self._tree, parent, source, target):
+                self._tree.nodes.move(parent, source, target, parent_path)
 
 
 @contextlib.contextmanager
-def _looking_up(tx: Transaction, parent: NodeRow, *paths: str) -> Iterator[None]:
+def _looking_up(tree: StagedTree, parent: NodeRow, *paths: str) -> Iterator[None]:
     """Note the names that a change of structure goes by: those that it finds and, if it is refused, all of them.
 
     A name that it finds free and then takes is checked as structure.
     """
-    reads = tx._reads
+    reads = tree.reads
     if reads is None:
         yield
         return
@@ -229,7 +234,7 @@ def _looking_up(tx: Transaction, parent: NodeRow, *paths: str) -> Iterator[None]
         for name in check_name(path):
             if row is None or row.kind != "group":
                 break
-            above, row = row.id, tx._nodes.child(row.id, name)
+            above, row = row.id, tree.nodes.child(row.id, name)
             steps.append((above, name, row))
     done = False
     try:
@@ -241,21 +246,18 @@ def _looking_up(tx: Transaction, parent: NodeRow, *paths: str) -> Iterator[None]
                 reads.names.setdefault((above, name), None if row is None else row.id)
 
 
-def _cast(path: str, values: Any, dtype: np.dtype[Any], casting: Any) -> NDArray[Any]:
+def _cast(path: str, values: Any, dtype: np.dtype[Any], casting: Any, advice: str) -> NDArray[Any]:
     try:
-        return cast(values, dtype, casting)
+        return cast(values, dtype, casting, advice=advice)
     except DTypeError as error:
         raise DTypeError(f"array {path!r}: {error}") from None
 
 
 def _shape(path: str, shape: Any, ndim: int) -> tuple[int, ...]:
-    extents = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
-    if len(extents) != ndim:
-        raise InvalidInputError(f"array {path!r} has {ndim} dimensions: it can't be resized to {extents}")
-    for extent in extents:
-        if not isinstance(extent, int | np.integer) or isinstance(extent, bool) or not 0 <= extent < 2**62:
-            raise InvalidInputError(f"array {path!r} can't be resized to {extents}: extents are integers from 0 on")
-    return tuple(int(extent) for extent in extents)
+    try:
+        return extents("shape", (shape,) if isinstance(shape, int | np.integer) else shape, 0, ndim)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"array {path!r} can't be resized: {error}") from None
 
 
 __all__ = ["StagingWriter"]

@@ -19,14 +19,22 @@ def opened(root: str, mode: Mode, index: str | None = None) -> Iterator[Store]:
     Raises
     ------
     StoreNotFoundError
-        Nothing is there and ``mode`` does not create.
+        Nothing is there, or something that is no store, and ``mode`` does not create.
     AlreadyExistsError
-        ``mode`` is ``"x"`` and something is there.
+        ``mode`` creates, and what is there is in the way.
     """
     import txstore
+    from txstore.errors import AlreadyExistsError, StoreNotFoundError
 
     options: dict[str, Any] = {} if index is None else {"index": index}
-    with txstore.open(root, mode=mode, **options) as store:
+    try:
+        store = txstore.open(root, mode=mode, **options)
+    except AlreadyExistsError as error:
+        if mode in ("a", "x"):
+            raise
+        # Who reads is told what is there, and not where a store could be made.
+        raise StoreNotFoundError(str(error).removesuffix(": give an absent or empty directory")) from None
+    with store:
         yield store
 
 

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from txstore.cli import daemon, dump, history, listing, maintenance, names, plot, transfer
-from txstore.cli.exits import ExitCode, complain, exit_code, mute_stdout
+from txstore.cli.advice import reworded
+from txstore.cli.exits import (
+    ExitCode,
+    Failed,
+    complain,
+    complain_json,
+    exit_code,
+    fields_of,
+    message_of,
+    mute_stdout,
+)
 from txstore.errors import TxStoreError
 
 
 class Commands(TyperGroup):
-    """A command group whose errors are one line on stderr and an exit code, never a traceback."""
+    """A command group whose errors are one line on stderr, or one JSON object, and an exit code; never a traceback."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The commands in the order in which they were added, which is the order of a store's life."""
@@ -30,47 +41,82 @@ class Commands(TyperGroup):
             At the end of every run in standalone mode.
         """
         standalone = extra.pop("standalone_mode", True)
-        code = self._run(args, *rest, **extra)
+        words = sys.argv[1:] if args is None else list(args)
+        code = self._run(words, *rest, **extra)
         if standalone:
             sys.exit(code)
         return code
 
-    def _run(self, *given: Any, **extra: Any) -> int:
+    def _run(self, words: list[str], *rest: Any, **extra: Any) -> int:
         extra["standalone_mode"] = False
         try:
-            code = super().main(*given, **extra)
-            sys.stdout.flush()
+            with _quiet_pipe():
+                code = super().main(words, *rest, **extra)
             return code if isinstance(code, int) else ExitCode.OK
-        except TxStoreError as error:
-            complain(str(error))
-            return exit_code(error)
-        except (KeyboardInterrupt, typer.Abort):
-            complain("interrupted")
-            return ExitCode.INTERRUPTED
-        except OSError as error:
-            complain(str(error))
-            return ExitCode.FAILED
+        except typer.Exit as done:
+            return done.exit_code
+        except Failed as failed:
+            assert failed.__cause__ is not None
+            return _report(failed.__cause__, failed.code, words)
+        except typer.Abort as error:
+            return _report(error, ExitCode.INTERRUPTED, words)
+        except (TxStoreError, OSError) as error:
+            return _report(error, exit_code(error), words)
         except Exception as error:
             message = _usage_message(error)
             if message is None:
                 raise  # a bug: its traceback is what a report needs
             if message:
-                complain(message)
+                _tell("UsageError", message, ExitCode.USAGE, {}, words)
             return ExitCode.USAGE
 
+    def make_context(self, *given: Any, **extra: Any) -> Any:
+        """Parse the options of the group; ``--help`` and ``--version`` print here."""
+        with _quiet_pipe():
+            return super().make_context(*given, **extra)
+
     def invoke(self, ctx: Any) -> Any:
-        """Run the callback and the command that ``ctx`` names; a reader that went away ends it quietly."""
+        """Run the callback and the command that ``ctx`` names."""
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-            return result
-        except BrokenPipeError:
-            mute_stdout()
-            raise typer.Exit(ExitCode.PIPE) from None
-        except KeyboardInterrupt:
+            with _quiet_pipe():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as error:
             # typer would turn it into a silent exit code.
-            complain("interrupted")
-            raise typer.Exit(ExitCode.INTERRUPTED) from None
+            raise Failed(ExitCode.INTERRUPTED) from error
+
+
+@contextmanager
+def _quiet_pipe() -> Iterator[None]:
+    """End quietly when the reader of the output goes away, be it only while the last of it is written."""
+    try:
+        yield
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit) as error:
+        # rich makes a SystemExit of it.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        mute_stdout()
+        raise typer.Exit(ExitCode.PIPE) from None
+
+
+def _report(error: BaseException, code: ExitCode, words: Sequence[str]) -> ExitCode:
+    """Tell what ended the command that ``words`` call, and return its code."""
+    if code == ExitCode.INTERRUPTED:
+        _tell("KeyboardInterrupt", "interrupted", code, {}, words)
+    else:
+        message = reworded(message_of(error), words[0] if words else "")
+        _tell(type(error).__name__, message, code, fields_of(error), words)
+    return code
+
+
+def _tell(kind: str, message: str, code: ExitCode, fields: dict[str, Any], words: Sequence[str]) -> None:
+    # A command line that can't be parsed has no parameters yet, so the words themselves are asked.
+    if "--json" in words:
+        from txstore.cli.output import plain
+
+        complain_json(kind, message, code, plain(fields))
+    else:
+        complain(message)
 
 
 def _usage_message(error: Exception) -> str | None:
@@ -78,7 +124,7 @@ def _usage_message(error: Exception) -> str | None:
     show = getattr(error, "format_message", None)
     if show is None:
         return None
-    message = str(show())
+    message = str(show()).replace("Value error, ", "")
     if type(error).__name__ == "NoArgsIsHelpError":
         if message:
             print(message)

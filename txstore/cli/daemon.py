@@ -37,7 +37,8 @@ def daemon(
         typer.Option("--older-than", metavar="AGE", help="Expire versions older than 30d, 12h, ... Default: never."),
     ] = None,
     rate_limit: Annotated[
-        float | None, typer.Option("--rate-limit", min=0.001, metavar="MB/S", help="Write no faster than that.")
+        float | None,
+        typer.Option("--rate-limit", min=0.001, max=1e9, metavar="MB/S", help="Write no faster than that."),
     ] = None,
     vacuum_interval: Annotated[
         str, typer.Option("--vacuum-interval", metavar="TIME", help="Between two vacuums: 1h, 30m, or seconds.")

@@ -1,10 +1,15 @@
-"""Exit codes, and how an exception becomes one of them and one line on stderr."""
+"""Exit codes, and how an exception becomes one of them and one line, or one JSON object, on stderr."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
 import sys
+from collections.abc import Mapping
 from enum import IntEnum
+from typing import Any
 
 from txstore.errors import (
     AlreadyExistsError,
@@ -44,6 +49,24 @@ _CODES: tuple[tuple[type[TxStoreError], ExitCode], ...] = (
 )
 
 
+#: Runs of more characters than this are cut in a line for people: a mistyped name, not a path.
+_LONGEST_WORD = 200
+
+
+class Failed(Exception):
+    """A command that ends with a code of its own choice; ``__cause__`` says why.
+
+    Attributes
+    ----------
+    code : ExitCode
+        The code.
+    """
+
+    def __init__(self, code: ExitCode) -> None:
+        self.code = code
+        super().__init__(code)
+
+
 def exit_code(error: BaseException) -> ExitCode:
     """The exit code of a command that ended with ``error``."""
     for kind, code in _CODES:
@@ -68,7 +91,38 @@ def printable(text: str, keep: str = "") -> str:
 def complain(message: str) -> None:
     """Write ``txstore: message`` to stderr, as one line."""
     line = printable(" ".join(message.split()))
-    print(f"txstore: {line}", file=sys.stderr)
+    line = re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda word: f"{word[0][:60]}...{word[0][-20:]}", line)
+    # Where nobody can be told, the exit code still says it.
+    with contextlib.suppress(OSError):
+        print(f"txstore: {line}", file=sys.stderr)
+
+
+def complain_json(kind: str, message: str, code: int, fields: Mapping[str, Any]) -> None:
+    """Write an error to stderr as one JSON object on one line; docs/cli.md describes it."""
+    found = {"type": kind, "message": message, "exit_code": int(code), "fields": dict(fields)}
+    with contextlib.suppress(OSError):
+        print(json.dumps(found, allow_nan=False), file=sys.stderr)
+
+
+def fields_of(error: BaseException) -> dict[str, Any]:
+    """The facts that an error of ours, or of the system, carries beside its message; any values."""
+    # A named tuple would else lose its names on the way to JSON.
+    found = {
+        name: value._asdict() if hasattr(value, "_asdict") else value
+        for name, value in vars(error).items()
+        if not name.startswith("_")
+    }
+    if isinstance(error, OSError):
+        facts = {"errno": error.errno, "filename": error.filename}
+        found |= {name: value for name, value in facts.items() if value is not None}
+    return found
+
+
+def message_of(error: BaseException) -> str:
+    """The message of an error of ours, or of the system."""
+    if not isinstance(error, OSError) or isinstance(error, TxStoreError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
 def mute_stdout() -> None:
@@ -81,4 +135,14 @@ def mute_stdout() -> None:
         return
 
 
-__all__ = ["ExitCode", "complain", "exit_code", "mute_stdout", "printable"]
+__all__ = [
+    "ExitCode",
+    "Failed",
+    "complain",
+    "complain_json",
+    "exit_code",
+    "fields_of",
+    "message_of",
+    "mute_stdout",
+    "printable",
+]

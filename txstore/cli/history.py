@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from txstore.cli.exits import ExitCode, complain, exit_code
+from txstore.cli.exits import ExitCode, Failed, exit_code
 from txstore.cli.options import HISTORY, AtOpt, IndexOpt, JsonOpt, PathArg, StoreArg, example
 from txstore.errors import NotFoundError, TxStoreError
 
 if TYPE_CHECKING:
     from txstore.commits import Commit
     from txstore.compaction.diff import Diff
+    from txstore.snapshot import Snapshot
     from txstore.store import Store
 
 
@@ -28,10 +29,11 @@ def log(
     as_json: JsonOpt = False,
 ) -> None:
     """List commits, newest first: of main, or of what REF names and before."""
-    from txstore.cli import access, output
+    from txstore.cli import access, output, refs
 
     with access.opened(root, "r", index) as store:
-        commits = islice(_commits(store, access.node_path(path), at), limit)
+        snap = refs.parse(store, at).snapshot(store)
+        commits = islice(_commits(store, snap, access.node_path(path), at), limit)
         if as_json:
             output.emit_json(list(commits))
             return
@@ -45,17 +47,17 @@ def log(
             _print_commit(commit)
 
 
-def _commits(store: Store, path: str, at: str | None) -> Iterator[Commit]:
-    from txstore.cli import refs
-
-    snap = refs.parse(store, at).snapshot(store)
+def _commits(store: Store, snap: Snapshot, path: str, at: str | None) -> Iterator[Commit]:
     # What came later on the same branch is not the history of an older version.
     newest = next((one for one in store.log(branch=snap.branch) if one.version <= snap.version), None)
     if newest is not None and newest.version != snap.version:
         raise NotFoundError(f"the branch {snap.branch!r} has been replaced: its log no longer leads to {at}")
-    for commit in store.log(branch=snap.branch, path=path or None):
-        if commit.version <= snap.version:
-            yield commit
+    found = (one for one in store.log(branch=snap.branch, path=path or None) if one.version <= snap.version)
+    first = next(found, None)
+    # What lies below a group that was moved is there without a commit that names it.
+    if first is None and path and path not in snap:
+        raise NotFoundError(f"there is no {path!r} at version {snap.version}, nor was there any before")
+    return iter(()) if first is None else chain((first,), found)
 
 
 def _print_commit(commit: Commit) -> None:
@@ -94,12 +96,12 @@ def diff(
         with access.opened(root, "r", index) as store:
             old, new = (refs.parse(store, text).snapshot(store) for text in (a, b))
             found = store.diff(old, new, path=access.node_path(path))
-    except TxStoreError as error:
-        code = exit_code(error)
-        if not (status and code == ExitCode.FAILED):
-            raise
-        complain(str(error))
-        raise typer.Exit(ExitCode.TROUBLE) from None
+            _require(path, found, old, new)
+    except (TxStoreError, OSError) as error:
+        # 1 says that there are differences.
+        if status and exit_code(error) == ExitCode.FAILED:
+            raise Failed(ExitCode.TROUBLE) from error
+        raise
     if as_json:
         output.emit_json(found)
     else:
@@ -107,6 +109,14 @@ def diff(
             output.say(line, style=style)
     if status and found:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _require(path: str, found: Diff, old: Snapshot, new: Snapshot) -> None:
+    from txstore.cli import access
+
+    name = access.node_path(path)
+    if name and not found and name not in old and name not in new:
+        raise NotFoundError(f"there is no {name!r} at version {old.version}, nor at version {new.version}")
 
 
 def _lines(found: Diff) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from txstore.cli.options import DATA, AtOpt, IndexOpt, JsonOpt, PathArg, StoreAr
 if TYPE_CHECKING:
     from txstore.array import Array
     from txstore.group import Group
+    from txstore.store import Store
 
     Node = Array | Group
 
@@ -129,18 +131,27 @@ def info(
 
     with access.opened(root, "r", index) as store:
         snap = refs.parse(store, at).snapshot(store)
-        state = {"branch": snap.branch, "version": snap.version, "committed_at": snap.committed_at}
+        facts: dict[str, Any] = {"branch": snap.branch, "version": snap.version, "committed_at": snap.committed_at}
         if access.node_path(path):
-            facts = _stored(find(snap, path)) | state
+            facts = _stored(find(snap, path)) | facts
         else:
-            facts = store.info() | {"snapshot": state | _counts(snap)}
+            facts |= {"attributes": dict(snap.attrs), **_counts(snap)}
+            facts["store"] = _whole(store)
         if as_json:
             output.emit_json(facts)
             return
-        output.record({name: value for name, value in facts.items() if name != "snapshot"})
-        if "snapshot" in facts:
-            output.say(f"\n{snap.branch} at version {snap.version}:")
-            output.record(_counts(snap))
+        whole = facts.pop("store", None)
+        output.record(facts)
+        if whole is not None:
+            # Whatever --at asked for: the two must not be taken for each other.
+            output.say("\nthe store, at its newest version:")
+            output.record(whole)
+
+
+def _whole(store: Store) -> dict[str, Any]:
+    facts = store.info()
+    committed_at = facts["committed_at"]
+    return facts | {"committed_at": None if committed_at is None else datetime.fromisoformat(committed_at)}
 
 
 def _stored(node: Node) -> dict[str, Any]:

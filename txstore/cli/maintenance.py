@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -85,7 +86,7 @@ def verify(
     root: StoreArg, path: PathArg = "", threads: ThreadsOpt = None, index: IndexOpt = None, as_json: JsonOpt = False
 ) -> None:
     """Read and check every byte and every row of the index; exits with 5 when something is wrong."""
-    from txstore.cli import access, output
+    from txstore.cli import access, advice, output
     from txstore.cli.workers import pool
 
     with (
@@ -93,13 +94,18 @@ def verify(
         pool(threads) as executor,
         output.progress("verifying", quiet=as_json) as progress,
     ):
-        report = store.verify(access.node_path(path), executor=executor, progress=progress)
+        found = store.verify(access.node_path(path), executor=executor, progress=progress)
+    problems = [replace(problem, message=advice.without_verify(problem.message)) for problem in found.problems]
+    report = replace(found, problems=tuple(problems))
+    steps = advice.after_verify(problem.kind for problem in problems)
     if as_json:
-        output.emit_json(report)
+        output.emit_json(report.to_dict() | {"next": steps})
     else:
         output.record({name: value for name, value in report.to_dict().items() if name != "problems"})
-        for problem in report.problems:
+        for problem in problems:
             output.say(f"problem: {problem}", style="red")
+        for step in steps:
+            output.say(f"next: {step}")
     if not report.ok:
         raise typer.Exit(ExitCode.DAMAGED)
 

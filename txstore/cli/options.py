@@ -28,7 +28,7 @@ AtOpt = Annotated[
     ),
 ]
 BranchOpt = Annotated[str, typer.Option("--branch", "-b", metavar="NAME", help="The branch.")]
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text; errors, too.")]
 DryRunOpt = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 ThreadsOpt = Annotated[
     int | None,

@@ -7,6 +7,7 @@ alone and never under ``NO_COLOR``; a table that does not go to a terminal is ne
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from txstore.cli.exits import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_OTHER = re.compile(r"[^\x00-\x7f]")
 
 
 class Step(Protocol):
@@ -71,8 +75,20 @@ def plain(value: Any) -> Any:
 
 def emit_json(value: Any) -> None:
     """Print ``value`` as the command's one JSON document."""
-    json.dump(plain(value), sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
+    encoder = json.JSONEncoder(indent=2, ensure_ascii=not unicode(sys.stdout), allow_nan=False)
+    for part in encoder.iterencode(plain(value)):
+        sys.stdout.write(part if part.isascii() else _OTHER.sub(_printable_json, part))
     sys.stdout.write("\n")
+
+
+def _printable_json(character: re.Match[str]) -> str:
+    # JSON itself lets through what moves the cursor in other encodings, and the marks that reverse text.
+    return character[0] if character[0].isprintable() else json.dumps(character[0])[1:-1]
+
+
+def unicode(stream: TextIO) -> bool:
+    """Whether ``stream`` takes every character."""
+    return (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "").startswith("utf")
 
 
 def console(stream: TextIO | None = None) -> Console:
@@ -194,4 +210,5 @@ __all__ = [
     "say",
     "table",
     "timestamp",
+    "unicode",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -91,6 +92,7 @@ def plot(
         pictures.require()
     elif cmap not in raster.COLORMAPS:
         raise InvalidInputError(f"no colour map {cmap!r} in the terminal; there are {', '.join(raster.COLORMAPS)}")
+    _check_limits(vmin, vmax)
     with access.opened(root, "r", index) as store:
         snap = refs.parse(store, at).snapshot(store)
         found = find_array(snap, array)
@@ -120,6 +122,14 @@ def plot(
             span = f"{low:g} to {high:g}" if drawn.finite else "no values" if drawn.values.size else "no cells"
             every = f", every {drawn.step[0]} x {drawn.step[1]} cells" if drawn.finite and max(drawn.step) > 1 else ""
             output.say(f"{title}: {span}{every}")
+
+
+def _check_limits(vmin: float | None, vmax: float | None) -> None:
+    for name, value in (("--vmin", vmin), ("--vmax", vmax)):
+        if value is not None and not math.isfinite(value):
+            raise InvalidInputError(f"{name} {value:g} is no number on a scale of colours")
+    if vmin is not None and vmax is not None and vmin >= vmax:
+        raise InvalidInputError(f"--vmin {vmin:g} is not below --vmax {vmax:g}")
 
 
 def _space(width: int | None) -> tuple[int, int]:
@@ -179,7 +189,7 @@ def _draw(drawn: Slice, cmap: str, low: float, high: float) -> None:
 
     scaled = raster.resample(raster.scale(drawn.values, low, high), drawn.size)
     screen = output.console()
-    unicode = (sys.stdout.encoding or "ascii").lower().replace("-", "").startswith("utf")
+    unicode = output.unicode(sys.stdout)
     # 16 colours are too few for a colour map: shades say more.
     if unicode and not screen.no_color and screen.color_system in ("256", "truecolor"):
         for line in raster.colored(scaled, cmap):

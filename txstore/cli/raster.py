@@ -83,22 +83,23 @@ def numbers(values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def limits(values: NDArray[np.float64], low: float | None, high: float | None) -> tuple[float, float]:
-    """The range of colours: what was asked for, else the range of the finite values."""
+    """The range of colours: what was asked for, else the range of the finite values; never upside down."""
     import numpy as np
 
     finite = values[np.isfinite(values)]
-    return (
-        low if low is not None else float(finite.min()) if finite.size else 0.0,
-        high if high is not None else float(finite.max()) if finite.size else 0.0,
-    )
+    least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if low is None:
+        low = least if high is None else min(least, high)
+    return low, max(low, most) if high is None else high
 
 
 def scale(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    """``values`` from 0 at ``low`` to 1 at ``high``, cut there; NaN stays."""
+    """``values`` from 0 at ``low`` to 1 at ``high``, cut there; NaN stays. Where the two are one, it is 0.5."""
     import numpy as np
 
     if not high > low:
-        return np.where(np.isnan(values), np.nan, 0.5)
+        beside = np.where(values < low, 0.0, np.where(values > low, 1.0, 0.5))
+        return np.where(np.isnan(values), np.nan, beside)
     # Halved first: the span of the largest floats is more than a float holds.
     span = high / 2 - low / 2
     scaled: NDArray[np.float64] = np.clip((values / 2 - low / 2) / span, 0.0, 1.0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from txstore.errors import InvalidInputError, NotFoundError
@@ -123,12 +123,16 @@ def age(text: str) -> timedelta | datetime:
     Raises
     ------
     InvalidInputError
-        It is neither.
+        It is neither, or a time to come.
     """
     found = _DURATION.fullmatch(text.strip())
     if found is None:
         if _LIKE_A_TIME.fullmatch(text):
-            return moment(text)
+            when = moment(text)
+            # A mistyped year would give up all that is not named.
+            if when > datetime.now(UTC):
+                raise InvalidInputError(f"{text!r} lies in the future: every version is older")
+            return when
         raise InvalidInputError(f"{text!r} is neither a duration such as 30d, 12h, 90m or 2w nor an ISO 8601 time")
     return duration(text)
 

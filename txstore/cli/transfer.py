@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -10,7 +11,10 @@ import typer
 
 from txstore.cli import refs
 from txstore.cli.options import TRANSFER, AtOpt, BranchOpt, IndexOpt, JsonOpt, StoreArg, ThreadsOpt, example
-from txstore.errors import NotFoundError
+from txstore.errors import InvalidInputError, NotFoundError
+
+#: One of these lies at the root of every Zarr hierarchy.
+ZARR_DOCUMENTS = ("zarr.json", ".zgroup", ".zarray")
 
 
 class Layout(StrEnum):
@@ -63,11 +67,22 @@ def import_(
     from txstore.cli import access, output
 
     # Before the store is opened: a mistyped SRC must not leave an empty store behind.
-    if "://" not in src and not os.path.exists(src):
-        raise NotFoundError(f"there is nothing at {src}")
+    if "://" not in src:
+        _require_zarr(src)
     with access.opened(dst, "a", index) as store, output.progress("importing", quiet=as_json) as progress:
         report = store.import_zarr(src, path=access.node_path(path), branch=branch, message=message, progress=progress)
     _finish(report, as_json)
+
+
+def _require_zarr(src: str) -> None:
+    if not os.path.exists(src):
+        raise NotFoundError(f"there is nothing at {src}")
+    if os.path.exists(os.path.join(src, "index.sqlite")):
+        raise InvalidInputError(f"{src} is a store: 'txstore export' makes a Zarr hierarchy of it")
+    if os.path.isdir(src) and not any(os.path.exists(os.path.join(src, name)) for name in ZARR_DOCUMENTS):
+        raise NotFoundError(f"there is no Zarr hierarchy at {src}: it has none of {', '.join(ZARR_DOCUMENTS)}")
+    if os.path.isfile(src) and not zipfile.is_zipfile(src):
+        raise NotFoundError(f"there is no Zarr hierarchy at {src}: it is neither a directory nor a zip file")
 
 
 def export(
@@ -80,7 +95,7 @@ def export(
     at: AtOpt = None,
     zarr_format: Annotated[ZarrFormat, typer.Option("--zarr-format", help="The version of Zarr.")] = ZarrFormat.V3,
     layout: Annotated[
-        Layout, typer.Option("--layout", help="An object per chunk, an object per shard, or references.")
+        Layout, typer.Option("--layout", help="An object per chunk, or per shard; references are not available yet.")
     ] = Layout.CHUNKS,
     profile: Annotated[
         Profile, typer.Option("--profile", help="Every dtype as zarr-python writes it, or what all readers open.")
