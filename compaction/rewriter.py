@@ -16,11 +16,12 @@ from txstore.fragment import Fragment, Frame
 from txstore.grid import TileGrid
 from txstore.index import lookup, retention
 from txstore.index.edits import SegmentEdit
-from txstore.reader import DIRTY, ArrayView
+from txstore.reader import ArrayView
 from txstore.segment import Kind, Place, SegmentWriter
 from txstore.shardindex import shard_index_size, unpack_shard_index
 from txstore.staging import is_fill
 from txstore.storage import segment_key
+from txstore.storedarray import DIRTY
 
 #: A segment of merged tiles is closed beyond this size, so that garbage can be let go in parts.
 _SEGMENT_BYTES = 256 << 20

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from txstore.errors import CorruptionError, FormatError, StorageError, TxStoreError
 from txstore.index.connection import Connection
+from txstore.index.format import FORMAT
 from txstore.index.sql import sa
 from txstore.index.sqlitetexts import TEXTS
 from txstore.locks import FileLock
@@ -238,6 +239,9 @@ class SQLiteDialect:
             return FormatError(f"{self.path} is not an index of txstore ({original})")
         if primary == sqlite3.SQLITE_BUSY:
             return StorageError(f"the index {self.path} stayed locked by another program ({original}); try again")
+        if primary == sqlite3.SQLITE_ERROR:
+            # No statement of ours is wrong by itself: the tables are not those that it expects.
+            return FormatError(f"the tables of the index {self.path} are not those of format {FORMAT} ({original})")
         return StorageError(f"the index {self.path} failed: {original}")
 
     def is_full(self, error: BaseException) -> bool:

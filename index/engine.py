@@ -142,6 +142,26 @@ class Index:
         else:
             self._give(connection)
 
+    def peek(self) -> Head:
+        """The head row as it is now: one statement, which is a snapshot by itself.
+
+        Raises
+        ------
+        StorageError, CorruptionError, FormatError
+            If the database fails.
+        StoreClosedError
+            After :meth:`close`.
+        """
+        connection = self._take()
+        try:
+            head = read_head(connection)
+        except BaseException as error:
+            self._drop(connection)
+            self._raise_translated(error)
+            raise
+        self._give(connection)
+        return head
+
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         """One SQL transaction under the store's lock; durable when it ends, undone by an exception.

@@ -98,6 +98,10 @@ class Timeline:
                 self._upto = version
             self._maintenance = max(self._maintenance, head.maintenance)
 
+    def knows(self, head: Head) -> bool:
+        """Whether there is nothing to learn from a head row: no commit, and no maintenance."""
+        return self._upto == head.head and self._maintenance >= head.maintenance
+
     def newest_after(self, version: int) -> tuple[int, int] | None:
         """(version, committed_at) of the newest commit seen to come after a version; None: there is none."""
         with self._lock:

@@ -138,8 +138,8 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     if not leaked():
         return
     deadline = time.monotonic() + GRACE_S
-    gc.collect()  # what only awaits collection is no leak
     while left := leaked():
+        gc.collect()  # what only awaits collection is no leak; it may hold more that then awaits it
         if time.monotonic() > deadline:
             pytest.fail("the test leaves behind:\n" + "\n".join(left))
         time.sleep(0.02)

@@ -83,6 +83,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "txstore.commits",
         "txstore.nodes",
         "txstore.layers",
+        "txstore.storedarray",
         "txstore.reader",
         "txstore.writer",
         "txstore.stagedsegments",

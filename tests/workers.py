@@ -130,13 +130,13 @@ def ready() -> None:
 
 
 #: The extents of the arrays that the killed writers write.
-KILL_SHAPE = (300, 400)
+KILL_SHAPE = (400, 500)
 
 
 def kill_box(number: int, size: str) -> tuple[slice, slice]:
     """Where commit ``number`` of a writer that is to be killed writes: unaligned, and overlapping earlier ones."""
     rng = random.Random(f"{size}-{number}")
-    height, width = (rng.randint(3, 9), rng.randint(3, 9)) if size == "inline" else (230, 310)
+    height, width = (rng.randint(3, 9), rng.randint(3, 9)) if size == "inline" else (330, 410)
     top, left = rng.randint(0, KILL_SHAPE[0] - height), rng.randint(0, KILL_SHAPE[1] - width)
     return slice(top, top + height), slice(left, left + width)
 

@@ -27,9 +27,7 @@ class _Refusal(Exception):
     """What would be lost; :func:`cast` makes an error of it, with what to do."""
 
 
-def cast(
-    values: Any, dtype: _Dtype, casting: Casting | None = None, *, advice: str = "convert first"
-) -> NDArray[Any]:
+def cast(values: Any, dtype: _Dtype, casting: Casting | None = None, *, advice: str = "convert first") -> NDArray[Any]:
     """The values as an array of the dtype, or a refusal.
 
     Parameters

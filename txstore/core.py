@@ -193,6 +193,8 @@ class Core:
         self.check_open()
         _check_reference(branch, version, as_of, tag)
         newest = version is None and as_of is None and tag is None and branch in (None, "main")
+        if newest and (unmoved := self._unmoved_main()) is not None:
+            return unmoved
         with self.index.read() as connection:
             head = read_head(connection)
             self.known_head = max(self.known_head, head.head)
@@ -222,6 +224,14 @@ class Core:
         if newest:
             self._remember(state, timeline)
         return state, timeline
+
+    def _unmoved_main(self) -> tuple[State, Timeline] | None:
+        """The newest state of main where nothing has happened since it was last asked for: one statement."""
+        main = self._main
+        if main is None:
+            return None
+        head = self.index.peek()
+        return main if head.head == main[0].head and main[1].knows(head) else None
 
     def _newest_main(self, connection: Connection, head: Head) -> tuple[State, Timeline] | None:
         """The newest state of main from one that is known: one query, or none where nothing has happened."""

@@ -156,6 +156,10 @@ class Directory:
         """The segments that are pointed to, each with whether it is inline."""
         return set(self._segments)
 
+    def inline_segments(self) -> list[bytes]:
+        """Those of them that are rows of ``blobs``."""
+        return [segment for segment, inline in self._segments if inline]
+
     def usage(self) -> dict[tuple[bytes, bool], int]:
         """How many bytes of each segment are pointed to."""
         totals = [0] * len(self._segments)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -79,12 +80,11 @@ class LayeredArray:
         assert row.metadata is not None
         self.timeline = timeline
         self.version = version
+        self.row = row
         self.node = row.id
         self.path = path
-        self.meta = ArrayMetadata.from_stored(row.metadata)
-        self.grid = Grid(self.meta.chunks, self.meta.shards, partition_extent(row.partition))
-        self.codec = TileCodec.of(self.meta)
-        self._overlay = overlay
+        self.meta, self.grid, self.codec = _form(row.metadata, row.partition)
+        self.overlay = overlay
         rows = timeline.shapes(row.id, version) if row.id >= 0 else []
         self._rows = [*rows, *overlay.shapes] if overlay is not None else rows
         if not self._rows or any(len(one.shape) != self.grid.ndim for one in self._rows):
@@ -147,8 +147,8 @@ class LayeredArray:
                 wide = [fragment for fragment in wide if fragment.version > table.after]
                 if wide:
                     found = sorted([*found, *wide], key=lambda fragment: fragment.order)
-        if self._overlay is not None:
-            staged = self._overlay.table
+        if self.overlay is not None:
+            staged = self.overlay.table
             found = [*found, *staged.of_chunk(chunk, len(staged), region)]
         layers: list[Layer] = []
         for fragment in reversed(found):
@@ -198,6 +198,13 @@ class LayeredArray:
         """Load the index rows of all partitions that a box touches."""
         for partition, _ in self.grid.partitions_in(box):
             self._tables(partition)
+
+
+@lru_cache(maxsize=1024)
+def _form(metadata: str, partition: str | None) -> tuple[ArrayMetadata, Grid, TileCodec]:
+    """What follows from the documents of an array alone; a transaction asks for it anew with each array."""
+    meta = ArrayMetadata.from_stored(metadata)
+    return meta, Grid(meta.chunks, meta.shards, partition_extent(partition)), TileCodec.of(meta)
 
 
 def _limits(rows: list[ShapeRow]) -> tuple[list[tuple[int, int]], list[Box]] | None:

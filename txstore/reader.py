@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,35 +14,39 @@ from txstore.errors import CorruptionError, InvalidIndexError
 from txstore.fragment import Fragment
 from txstore.index.lookup import NodeRow
 from txstore.index.timeline import Timeline
-from txstore.layers import LayeredArray, Overlay
-from txstore.pieces import Selection
+from txstore.layers import Layer, Overlay
+from txstore.pieces import Piece, Selection
 from txstore.segment import Kind, Place
 from txstore.source import TileSource
 from txstore.storage import MissingFileError
+from txstore.storedarray import StoredArray
 
 _Result = TypeVar("_Result")
 
-#: How many inline segments one wave of a read brings into memory at most.
+#: How many inline segments one wave of a read brings into memory at most, and how many bytes of them are wanted.
 _WAVE = 512
+_WAVE_BYTES = 16 << 20
+#: How many chunks are planned ahead.
+_WAVE_CHUNKS = 4096
 #: Below this many chunks a read stays on the caller's thread.
 _INLINE_CHUNKS = 3
 
 _ACCUMULATE: Final[dict[Kind, np.ufunc]] = {Kind.ADD: np.add, Kind.MIN: np.minimum, Kind.MAX: np.maximum}
 
-#: A chunk's grid coordinates and the part of it that is wanted.
-Wanted = tuple[tuple[int, ...], Box]
+#: A chunk's grid coordinates, the part of it that is wanted, and which cells of that where it is not all of them.
+Wanted = tuple[tuple[int, ...], Box, Piece | None]
 
 
-class ChunkState(enum.Enum):
-    """A chunk whose stored bytes are not simply those of a Zarr chunk."""
+class _Plan(NamedTuple):
+    """What makes up a part of a chunk."""
 
-    DIRTY = "dirty"
+    region: Box
+    piece: Piece | None
+    layers: list[Layer]
+    covered: bool
 
 
-DIRTY: Final = ChunkState.DIRTY
-
-
-class ArrayView(LayeredArray):
+class ArrayView(StoredArray):
     """One array at one version, with its cells; immutable but for what is loaded when it is first needed.
 
     Parameters
@@ -93,37 +96,34 @@ class ArrayView(LayeredArray):
         SnapshotExpiredError
             If the version has expired meanwhile.
         """
-        if out is None:
-            out = self._room(box.shape)
-        target = out
-        if 0 in box.shape:
-            return target
-        chunks = list(self.grid.chunks_in(box))
-
-        def paste(chunk: tuple[int, ...], region: Box) -> None:
-            self._compose(chunk, region, region.of(target, box.lo))
-
-        self._retrying(lambda: self._each(chunks, paste))
+        target = self._room(box.shape) if out is None else out
+        if 0 not in box.shape:
+            self._each(
+                lambda: ((chunk, region, None) for chunk, region in self.grid.chunks_in(box)),
+                lambda plan: self._compose(plan, plan.region.of(target, box.lo)),
+            )
         return target
 
     def read(self, selection: Selection, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """The cells of a selection, in the shape of its work array (see :mod:`txstore.selection`)."""
         if selection.box is not None:
             return self.read_box(selection.box, out)
-        if out is None:
-            out = self._room(selection.work_shape)
-        work = out
-        chunks = list(selection.chunks(self.grid))
+        work = self._room(selection.work_shape) if out is None else out
 
-        def paste(chunk: tuple[int, ...], _: Box) -> None:
-            piece = selection.pieces(self.grid.chunk_box(chunk))
-            if piece is None:
-                return
+        def wanted() -> Iterator[Wanted]:
+            for chunk, _ in selection.chunks(self.grid):
+                piece = selection.pieces(self.grid.chunk_box(chunk))
+                if piece is not None:
+                    yield chunk, piece.box, piece
+
+        def paste(plan: _Plan) -> None:
+            piece = plan.piece
+            assert piece is not None
             cells = np.empty(piece.box.shape, self.meta.dtype)
-            self._compose(chunk, piece.box, cells)
+            self._compose(plan, cells)
             work[piece.outer] = cells if piece.inner is None else cells[piece.inner]
 
-        self._retrying(lambda: self._each(chunks, paste))
+        self._each(wanted, paste)
         return work
 
     def _room(self, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -145,32 +145,35 @@ class ArrayView(LayeredArray):
             self.read_box(region, region.of(out, whole.lo))
         return out
 
-    def _each(self, chunks: Sequence[Wanted], work: Callable[[tuple[int, ...], Box], None]) -> None:
-        for wave in self._waves(chunks):
-            if self._pool is None or len(wave) <= _INLINE_CHUNKS:
-                for chunk, region in wave:
-                    work(chunk, region)
-            else:
-                for _ in self._pool.map(lambda item: work(*item), wave):
-                    pass
+    def _each(self, wanted: Callable[[], Iterable[Wanted]], work: Callable[[_Plan], None]) -> None:
+        def once() -> None:
+            for wave in self._waves(wanted()):
+                if self._pool is None or len(wave) <= _INLINE_CHUNKS:
+                    for plan in wave:
+                        work(plan)
+                else:
+                    for _ in self._pool.map(work, wave):
+                        pass
 
-    def _waves(self, chunks: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
+        self._retrying(once)
+
+    def _waves(self, wanted: Iterable[Wanted]) -> Iterator[Sequence[_Plan]]:
         """Cut a read so that the inline segments of each part fit into memory, and fetch those together."""
-        wave: list[Wanted] = []
-        wanted: set[bytes] = set()
-        for chunk, region in chunks:
-            layers, _ = self.layers(chunk, region)
+        wave: list[_Plan] = []
+        segments: set[bytes] = set()
+        size = 0
+        for chunk, region, piece in wanted:
+            layers, covered = self.layers(chunk, region)
             for fragment, _ in layers:
-                for segment, inline in fragment.directory(self.grid.chunks).segments():
-                    if inline:
-                        wanted.add(segment)
-            wave.append((chunk, region))
-            if len(wanted) >= _WAVE:
-                self.source.prefetch(wanted)
+                if not fragment.stripped and (inline := fragment.directory(self.grid.chunks).inline_segments()):
+                    segments.update(inline)
+                    size += fragment.directory(self.grid.chunks).nbytes
+            wave.append(_Plan(region, piece, layers, covered))
+            if size >= _WAVE_BYTES or len(segments) >= _WAVE or len(wave) >= _WAVE_CHUNKS:
+                self.source.prefetch(segments)
                 yield wave
-                wave, wanted = [], set()
-        if wanted:
-            self.source.prefetch(wanted)
+                wave, segments, size = [], set(), 0
+        self.source.prefetch(segments)
         if wave:
             yield wave
 
@@ -188,11 +191,11 @@ class ArrayView(LayeredArray):
                 f"array {self.path!r}, version {self.version}: {error}; run txstore verify"
             ) from error
 
-    def _compose(self, chunk: tuple[int, ...], region: Box, out: NDArray[Any]) -> None:
-        layers, covered = self.layers(chunk, region)
-        if not covered:
+    def _compose(self, plan: _Plan, out: NDArray[Any]) -> None:
+        region = plan.region
+        if not plan.covered:
             out[...] = self.meta.fill_value
-        for fragment, box in layers:
+        for fragment, box in plan.layers:
             if fragment.kind <= Kind.FILL:
                 self._paste(fragment, box, box.of(out, region.lo))
             else:
@@ -274,8 +277,8 @@ class ArrayView(LayeredArray):
                 for fragment in [one.base, *fragments] if one.base is not None else fragments:
                     if self._shown(fragment, part) is not None:
                         found[id(fragment)] = fragment
-        if self._overlay is not None:
-            found.update((id(one), one) for one in self._overlay.table.fragments() if one.clip.intersect(bounds))
+        if self.overlay is not None:
+            found.update((id(one), one) for one in self.overlay.table.fragments() if one.clip.intersect(bounds))
         if selection is not None and selection.box is None:
             found = {key: one for key, one in found.items() if self._names(selection, one)}
         return sorted(found.values(), key=lambda one: one.order)
@@ -309,88 +312,9 @@ class ArrayView(LayeredArray):
                 found.add(fragment.version)
         return found
 
-    # --- what compaction and export stand on ----------------------------------------------------
-
-    def chunk(self, chunk: tuple[int, ...]) -> Place | ChunkState | None:
-        """How a chunk is stored.
-
-        Returns
-        -------
-        None, Place or DIRTY
-            None: all fill, no bytes. A place: the bytes there are exactly the whole, padded Zarr chunk.
-            DIRTY: it must be read and encoded.
-        """
-        whole = self.grid.chunk_box(chunk)
-        region = whole.intersect(full(self.shape))
-        if region is None:
-            return None
-        layers, covered = self.layers(chunk, region)
-        if not layers:
-            return None
-        if len(layers) > 1 or not covered:
-            return DIRTY
-        fragment, _ = layers[0]
-        if fragment.kind == Kind.FILL:
-            same = self.value(fragment).tobytes() == self.meta.fill_value.tobytes()
-            return None if same else DIRTY
-        if fragment.kind != Kind.SET or fragment.masked:
-            return DIRTY
-        shift = fragment.shift
-        for index, tile in fragment.tiles(self.grid.chunks).tiles_touching(whole.shift([-step for step in shift])):
-            place = fragment.directory(self.grid.chunks).place(index)
-            # At an edge the tile must be padded, and what lies beyond the clip must be padding: cells that a
-            # shrink has cut off may not come back.
-            if tile.shift(shift) == whole and (region == whole or fragment.clip.intersect(whole) == region):
-                return place
-        return DIRTY
-
-    def fills_since(self, partition: bytes) -> int:
-        """How many fills of the whole array lie above the base of a partition."""
-        table, whole = self._tables(partition)
-        if table is None or whole is None:
-            return 0
-        return sum(one.version > table.after for one in whole.fragments(self.version))
-
     def fetch(self, place: Place) -> bytes:
         """The encoded bytes at a place, checked against their checksum."""
         return self._retrying(lambda: self.source.fetch(place))
 
-    def stored_chunks(self) -> Iterator[tuple[int, ...]]:
-        """Chunks within the shape that may hold anything but fill, partition by partition in C order."""
-        inside = full(self.shape)
-        if inside.empty:
-            return
-        for partition in self._partitions():
-            box = self.grid.partition_box(partition).intersect(inside)
-            if box is None:
-                continue
-            yield from self.stored_in(partition, box)
 
-    def _partitions(self) -> Iterable[bytes]:
-        known = set(self.timeline.partitions(self.node, self.version))
-        for box in self.spread():
-            known.update(key for key, _ in self.grid.partitions_in(box))
-        return sorted(known, key=lambda key: self.grid.partition_box(key).lo)
-
-    def stored_in(self, partition: bytes, box: Box) -> list[tuple[int, ...]]:
-        """Chunks of one partition that touch `box` and may hold anything but fill, in C order."""
-        table, _ = self._tables(partition)
-        assert table is not None
-        chunks, wide = table.touched_chunks(table.upto_version(self.version))
-        if table.base is not None:
-            chunks |= set(self._of_base(table.base))
-        for one in [*wide, *self.spread()]:
-            part = one.intersect(box)
-            if part is not None:
-                chunks |= {chunk for chunk, _ in self.grid.chunks_in(part)}
-        return sorted(chunk for chunk in chunks if self.grid.chunk_box(chunk).intersect(box) is not None)
-
-    def _of_base(self, base: Fragment) -> Iterator[tuple[int, ...]]:
-        tiles = base.tiles(self.grid.chunks)
-        directory = base.directory(self.grid.chunks)
-        for index, tile in tiles.tiles_touching(base.clip):
-            if directory.place(index) is not None:
-                yield self.grid.chunk_index(tile.lo)
-
-
-__all__ = ["DIRTY", "ArrayView", "ChunkState"]
+__all__ = ["ArrayView"]

@@ -62,6 +62,7 @@ class StagedTree:
         self.source = core.source.with_staged(self.segments.read)
         self.reads = Reads() if serializable else None
         self._timeline = timeline
+        self.views: dict[int, ArrayView] = {}
         self._pid = os.getpid()
 
     @property
@@ -155,8 +156,13 @@ class StagedTree:
             self.nodes.require(row.id)
             staged = self.arrays.get(row.id)
             overlay = None if staged is None else staged.overlay
-            core = self.core
-            return ArrayView(self._timeline, self.state.version, row, path, self.source, core.pool, overlay)
+            view = self.views.get(row.id)
+            # An overlay is replaced when the shape changes; what it holds may grow under a view.
+            if view is None or view.row is not row or view.path != path or view.overlay is not overlay:
+                core = self.core
+                view = ArrayView(self._timeline, self.state.version, row, path, self.source, core.pool, overlay)
+                self.views[row.id] = view
+            return view
 
     def observe(self, row: NodeRow, path: str, axes: tuple[bool, ...]) -> None:
         """See Tree: an append along an axis whose end was seen is pinned to where it was."""

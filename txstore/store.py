@@ -48,7 +48,7 @@ _Result = TypeVar("_Result")
 _MODES = ("r", "r+", "a", "x", "w-")
 _CONFIG: dict[str, Any] = {
     "cache_bytes": 64 << 20,
-    "inline_bytes": 128 << 10,
+    "inline_bytes": 512 << 10,
     "workers": None,
     "durability": "full",
     "lock_timeout_s": 60.0,
@@ -82,7 +82,7 @@ def open(
         For roots that are not local directories.
     **config
         ``cache_bytes``: decoded tiles kept in memory (64 MiB). ``inline_bytes``: encoded bytes up to which a
-        transaction keeps its tiles in the index instead of a file (128 KiB). ``workers``: threads that encode and
+        transaction keeps its tiles in the index instead of a file (512 KiB). ``workers``: threads that encode and
         decode (the number of cores). ``durability``: ``"full"``, or ``"os"``, which leaves it to the operating system
         when commits reach the disk. ``lock_timeout_s``: how long a commit waits for its turn (60).
 

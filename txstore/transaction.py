@@ -218,6 +218,7 @@ class Transaction(Group):
                 self._tree.core.holder.unpin(self._pin)
             self._pin = None
         self._tree.arrays.clear()
+        self._tree.views.clear()
         self._tree.core.open_transactions.discard(self)
 
 
