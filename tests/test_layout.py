@@ -27,7 +27,7 @@ LONGER: dict[str, str] = {
 #: package stands for everything in it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     # What everything may use.
-    ("txstore.errors", "txstore.boxes", "txstore.lazy"),
+    ("txstore.errors", "txstore.boxes", "txstore.identity", "txstore.lazy"),
     # Arithmetic, names and values: pure.
     (
         "txstore.spans",

@@ -26,6 +26,7 @@ from txstore.errors import (
     StorageError,
     StoreNotFoundError,
 )
+from txstore.identity import fresh_id
 from txstore.index import branches, commitlog, lookup
 from txstore.index.commit import commit, resolve
 from txstore.index.dialects import SQLiteDialect
@@ -581,7 +582,7 @@ class Store:
             return branches.references(connection, kind, read_head(connection).head)
 
     def _refer(self, edit: RefEdit) -> None:
-        commit(self._core.index, Edit(uuid.uuid4().bytes, refs=(edit,)))
+        commit(self._core.index, Edit(fresh_id().bytes, refs=(edit,)))
 
     # --- maintenance ----------------------------------------------------------------------------
 
@@ -744,7 +745,7 @@ def _unpickle(address: Address) -> Store:
 
 def _txid(value: uuid.UUID | str | None) -> uuid.UUID:
     if value is None:
-        return uuid.uuid4()
+        return fresh_id()
     if isinstance(value, uuid.UUID):
         return value
     try:
