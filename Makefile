@@ -15,7 +15,10 @@ FIND_PYTHON = for python in python3 python3.13 python3.12 python3.11 python3.14 
 	echo 'no Python >= 3.11 with venv found: set PYTHON=/path/to/python3' >&2; echo false
 
 PYTHON ?= $(shell $(FIND_PYTHON))
-BENCH_PYTHON ?= $(PYTHON)
+# Some peers have newer versions for a newer Python; any will do.
+BENCH_PYTHON ?= $(shell for python in python3.13 $(HOME)/.pyenv/versions/3.13.*/bin/python3 \
+	python3.12 $(HOME)/.pyenv/versions/3.12.*/bin/python3; do \
+	if $$python -c '$(USABLE)' >/dev/null 2>&1; then echo $$python; exit; fi; done; echo $(PYTHON))
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
 BIN := $(VENV)/bin
@@ -39,9 +42,10 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-$(BENCH_READY): pyproject.toml
+$(BENCH_READY): pyproject.toml benchmarks/requirements.txt
 	$(BENCH_PYTHON) -m venv $(BENCH_VENV)
-	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt \
+		--editable .
 	@touch $@
 
 test: $(READY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,3 +41,33 @@ def boxes(count: int, shape: tuple[int, ...], extent: tuple[int, ...], seed: int
     for _ in range(count):
         lo = [int(rng.integers(0, n - m + 1)) for n, m in zip(shape, extent, strict=True)]
         yield tuple(slice(at, at + m) for at, m in zip(lo, extent, strict=True))
+
+
+def separate_boxes(count: int, shape: tuple[int, int], extent: tuple[int, int], seed: int) -> list[Box]:
+    """Boxes that share no cell, though many share a chunk: each lies somewhere in a field of twice its side."""
+    rng = np.random.default_rng(seed)
+    fields = [(y, x) for y in range(shape[0] // (2 * extent[0])) for x in range(shape[1] // (2 * extent[1]))]
+    found = []
+    for number in rng.permutation(len(fields))[:count]:
+        lo = [int(2 * m * at + rng.integers(0, m + 1)) for at, m in zip(fields[number], extent, strict=True)]
+        found.append(tuple(slice(at, at + m) for at, m in zip(lo, extent, strict=True)))
+    return found
+
+
+def pieces(count: int, shape: tuple[int, int], extent: tuple[int, int], seed: int) -> Iterator[tuple[Box, Values]]:
+    """Boxes of one field with their values, which differ from one to the next where they overlap."""
+    source = plane(shape, seed)
+    for number, box in enumerate(boxes(count, shape, extent, seed + 1)):
+        yield box, source[box] + np.float32(number % 256 * RESOLUTION)
+
+
+def painted(shape: tuple[int, ...], done: Iterable[tuple[Box, Values]]) -> Values:
+    """What an array of zeros holds after these writes."""
+    model = np.zeros(shape, "f4")
+    for box, values in done:
+        model[box] = values
+    return model
+
+
+def everything(shape: tuple[int, ...]) -> Box:
+    return tuple(slice(0, n) for n in shape)

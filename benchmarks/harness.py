@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from benchmarks.systems import Codec
+from benchmarks.systems import SYSTEMS, Codec
 from benchmarks.workloads import WORKLOADS, Size
 
 ROOT = Path(__file__).resolve().parent.parent
+CODECS: tuple[Codec, ...] = get_args(Codec)
+
+#: What was to be run, then also how it went. "status" is "ok", "loses" (cells; figures are there), "failed" or
+#: "skipped" (both with "error").
 Run = dict[str, Any]
 
 
@@ -24,43 +28,57 @@ def plan(workloads: Sequence[str], systems: Sequence[str], codecs: Sequence[str]
     """Every run in its order: the systems next to one another in time, so that noise falls on all alike."""
     for name in workloads:
         workload = WORKLOADS[name]
-        for codec in workload.codecs:
-            if codec not in codecs:
-                continue
+        chosen = [system for system in workload.systems if system in systems]
+        for codec in (codec for codec in workload.codecs if codec in codecs):
             for number in range(1 if workload.curve else repeat):
-                for system in workload.systems:
-                    if system in systems:
-                        yield {"workload": name, "codec": codec, "system": system, "repeat": number}
-
-
-def run_one(run: Run, size: Size, scratch: Path, timeout_s: float) -> Run:
-    """One run in a fresh process and a fresh folder; the run with its figures."""
-    folder = Path(tempfile.mkdtemp(dir=scratch, prefix="run-"))
-    command = [sys.executable, "-m", "benchmarks.worker"]
-    command += [run["workload"], run["system"], run["codec"], size, str(folder)]
-    try:
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=timeout_s, text=True)
-        result: Run = json.loads(done.stdout.splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        result = {"status": "failed", "error": f"not done after {timeout_s:.0f} s"}
-    except (IndexError, json.JSONDecodeError):
-        result = {"status": "failed", "error": f"the process died with status {done.returncode}"}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return run | result
+                turn = number % max(len(chosen), 1)  # nobody is always the first, or always after the same one
+                for system in chosen[turn:] + chosen[:turn]:
+                    yield {"workload": name, "codec": codec, "system": system, "repeat": number}
 
 
 def run_all(runs: Sequence[Run], size: Size, scratch: Path, timeout_s: float, say: Callable[[str], None]) -> list[Run]:
-    """All runs, one after the other; at no time two."""
-    done = []
-    for number, run in enumerate(runs, 1):
-        result = run_one(run, size, scratch, timeout_s)
-        figure = result.get(WORKLOADS[run["workload"]].headline)
-        shown = result.get("error", result["status"]) if figure is None else f"{figure:.4g}"
-        say(f"[{number}/{len(runs)}] {run['workload']} {run['codec']} {run['system']}: {shown}")
-        done.append(result)
-        os.sync()  # what one run has left to the system to write is not the next one's to wait for
+    """All runs, one after the other, at no time two; each in a process of its own.
+
+    At the small size, where figures mean nothing, all runs of a system share a process, for loading it takes the most
+    time; and two systems go at once.
+    """
+    groups = [[run] for run in runs] if size == "full" else [[r for r in runs if r["system"] == s] for s in SYSTEMS]
+    done: list[Run] = []
+    with ThreadPoolExecutor(1 if size == "full" else 2) as lanes:
+        for finished in lanes.map(lambda group: run_process(group, size, scratch, timeout_s), filter(None, groups)):
+            for run in finished:
+                done.append(run)
+                say(f"[{len(done)}/{len(runs)}] {run['workload']} {run['codec']} {run['system']}: {shown(run)}")
     return done
+
+
+def run_process(runs: Sequence[Run], size: Size, scratch: Path, timeout_s: float) -> list[Run]:
+    """Runs of one system in a fresh process and a fresh folder; the runs with their figures."""
+    system = SYSTEMS[runs[0]["system"]]
+    if not system.installed():
+        return [run | {"status": "skipped", "error": f"{system.module} is not installed"} for run in runs]
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="run-", ignore_cleanup_errors=True) as folder:
+        command = [sys.executable, "-m", "benchmarks.worker", folder, size, json.dumps(runs)]
+        try:
+            os.sync()  # what another run has left to the system to write is not this one's to wait for
+            status = subprocess.run(command, cwd=ROOT, timeout=timeout_s * len(runs)).returncode
+            fault = f"the process died with status {status}"
+        except subprocess.TimeoutExpired:
+            fault = f"not done after {timeout_s:.0f} s"
+        written = Path(folder, "results")
+        lines = written.read_text(encoding="utf-8").splitlines() if written.exists() else []
+    results: list[Run] = [json.loads(line) for line in lines]
+    results += [{"status": "failed", "error": fault}] * (len(runs) - len(results))
+    return [run | result for run, result in zip(runs, results, strict=True)]
+
+
+def shown(run: Run) -> str:
+    """One run in a line."""
+    if "error" in run:
+        return f"{run['status']}: {run['error']}"
+    compared = WORKLOADS[run["workload"]].compared
+    loses = f"loses {run['lost_cells']} cells; " if run["status"] == "loses" else ""
+    return loses + ", ".join(f"{figure} {run[figure]:.4g}" for figure in compared)
 
 
 def machine(scratch: Path) -> dict[str, Any]:
@@ -86,7 +104,3 @@ def filesystem(path: Path) -> str:
         if str(path.resolve()).startswith(mount) and len(mount) >= len(best):
             best, kind = mount, fstype
     return kind
-
-
-def known_codecs() -> list[Codec]:
-    return ["zstd", "default", "raw"]

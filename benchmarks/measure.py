@@ -8,12 +8,17 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
+
+_Result = TypeVar("_Result")
+
+# -- memory ---------------------------------------------------------------------------------------
 
 
 class Peak:
@@ -26,12 +31,14 @@ class Peak:
     """
 
     def __init__(self) -> None:
-        self.baseline_bytes = 0
         self.rise_bytes = 0
 
+    @property
+    def rise_MB(self) -> float:
+        return self.rise_bytes / 1e6
+
     def __enter__(self) -> Peak:
-        self.baseline_bytes = psutil.Process().memory_info().rss
-        self._seen = self.baseline_bytes
+        self._baseline = self._seen = psutil.Process().memory_info().rss
         self._done = threading.Event()
         self._watcher: threading.Thread | None = None
         try:
@@ -52,7 +59,7 @@ class Peak:
         else:
             self._done.set()
             self._watcher.join()
-        self.rise_bytes = self._seen - self.baseline_bytes
+        self.rise_bytes = self._seen - self._baseline
 
 
 def high_water_bytes() -> int:
@@ -64,11 +71,19 @@ def high_water_bytes() -> int:
     return 0
 
 
+# -- time -----------------------------------------------------------------------------------------
+
+
 def timed(action: Callable[..., Any], *arguments: Any) -> float:
     """The seconds that a call takes."""
+    return clocked(action, *arguments)[0]
+
+
+def clocked(action: Callable[..., _Result], *arguments: Any) -> tuple[float, _Result]:
+    """The seconds that a call takes, and its result."""
     start = time.perf_counter()
-    action(*arguments)
-    return time.perf_counter() - start
+    result = action(*arguments)
+    return time.perf_counter() - start, result
 
 
 def median_ms(seconds: Iterable[float]) -> float:
@@ -76,20 +91,23 @@ def median_ms(seconds: Iterable[float]) -> float:
     return statistics.median(seconds) * 1e3
 
 
-def percentiles_ms(seconds: list[float]) -> dict[str, float]:
+def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
     """The median and the 99th percentile, in milliseconds."""
     p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
     return {"p50_ms": float(p50), "p99_ms": float(p99)}
+
+
+# -- disk -----------------------------------------------------------------------------------------
 
 
 def files_below(root: Path) -> Iterator[Path]:
     return (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def disk(root: Path) -> dict[str, int]:
-    """Bytes and number of the files below a folder; a file with two names counts once."""
+def disk(root: Path) -> dict[str, float]:
+    """Megabytes and number of the files below a folder; a file with two names counts once."""
     found = {(s.st_dev, s.st_ino): s.st_size for s in (path.stat() for path in files_below(root))}
-    return {"disk_bytes": sum(found.values()), "files": len(found)}
+    return {"disk_MB": sum(found.values()) / 1e6, "files": len(found)}
 
 
 def sync_files(root: Path) -> None:
@@ -109,16 +127,33 @@ def settle(root: Path) -> float:
     return max(0.0, timed(sync_files, root) - timed(sync_files, root))
 
 
-def apart(function: Callable[..., None], *arguments: Any) -> None:
-    """Run `function` in a process of its own, so that what it allocates is not found in our memory.
+# -- other processes ------------------------------------------------------------------------------
 
-    Raises
-    ------
-    RuntimeError
-        If it fails there.
-    """
-    process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise RuntimeError(f"{function.__name__} failed in its own process")
+_SPAWN = multiprocessing.get_context("spawn")
+_READY_S = 120
+
+
+def apart(function: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Run `function` in a process of its own, so that what it allocates is not found in our memory."""
+    with ProcessPoolExecutor(1, mp_context=_SPAWN) as process:
+        return process.submit(function, *arguments).result()
+
+
+def together(function: Callable[..., _Result], shares: Sequence[Sequence[Any]]) -> list[_Result]:
+    """Run `function` once for each share, each in a process of its own; they meet at :func:`ready`."""
+    barrier = _SPAWN.Barrier(len(shares))
+    with ProcessPoolExecutor(len(shares), _SPAWN, _meet_at, (barrier,)) as processes:
+        return [future.result() for future in [processes.submit(function, *share) for share in shares]]
+
+
+_barrier: Any = None
+
+
+def _meet_at(barrier: Any) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def ready() -> None:
+    """Called in the processes of :func:`together`: returns when all of them have come here."""
+    _barrier.wait(_READY_S)

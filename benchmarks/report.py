@@ -1,59 +1,98 @@
-"""Tables and pictures from runs. Rows that lose, fail or do not exist stay in."""
+"""Tables from runs. Rows that lose, fail or do not exist stay in."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.harness import Run
 from benchmarks.systems import SYSTEMS
 from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.workloads.registry import Better
 
-OURS = "txstore"
 #: Beside the columns of the workload itself.
-ASIDE = ("disk_bytes", "files", "settle_s", "peak_MB")
+ASIDE = ("rise_MB", "disk_MB", "files", "settle_s")
 
 
-def medians(runs: Sequence[Run]) -> dict[str, float]:
-    """The median of each figure over the repeats."""
-    keys = {key for run in runs for key, value in run.items() if isinstance(value, int | float)} - {"repeat", "n"}
-    return {key: statistics.median(run[key] for run in runs if key in run) for key in keys}
+@dataclass(frozen=True)
+class Standing:
+    """How one system has done a workload: medians over its good runs, or why there are none.
+
+    Attributes
+    ----------
+    least, most : dict
+        The spread of each figure.
+    fault : str
+        ``"loses N cells"``, an error, or empty. Who has a fault is nobody's peer.
+    """
+
+    system: str
+    figures: dict[str, float]
+    least: dict[str, float]
+    most: dict[str, float]
+    fault: str
 
 
-def number(value: float) -> str:
+def standing(system: str, runs: Sequence[Run]) -> Standing:
+    """The standing of one system, of all its runs of one workload with one codec."""
+    good = [run for run in runs if run["status"] in ("ok", "loses")]
+    bad = [run["error"].splitlines()[0] for run in runs if run["status"] in ("failed", "skipped")]
+    lost = max((run.get("lost_cells", 0) for run in good), default=0)
+    values = {
+        key: [run[key] for run in good if key in run]
+        for run in good
+        for key, value in run.items()
+        if isinstance(value, int | float)
+    }
+    return Standing(
+        system,
+        {key: statistics.median(each) for key, each in values.items()},
+        {key: min(each) for key, each in values.items()},
+        {key: max(each) for key, each in values.items()},
+        bad[0] if bad else f"loses {lost:,} cells" if lost else "",
+    )
+
+
+def standings(results: dict[str, Any]) -> Iterator[tuple[Workload, str, list[Standing]]]:
+    """Every workload and codec that was run, with the systems in the order of the tables."""
+    for workload in WORKLOADS.values():
+        for codec in workload.codecs:
+            runs = [run for run in results["runs"] if (run["workload"], run["codec"]) == (workload.name, codec)]
+            by_system = {name: [run for run in runs if run["system"] == name] for name in SYSTEMS}
+            found = [standing(name, mine) for name, mine in by_system.items() if mine]
+            if found:
+                yield workload, codec, found
+
+
+def best_peer(figure: str, better: Better, found: Sequence[Standing], mine: str) -> Standing | None:
+    """The best of the others that are not txstore and have no fault."""
+    peers = [
+        s for s in found if s.system != mine and not SYSTEMS[s.system].ours and not s.fault and figure in s.figures
+    ]
+    pick = max if better == "more" else min
+    return pick(peers, key=lambda peer: peer.figures[figure], default=None)
+
+
+def ratio(figure: str, better: Better, mine: Standing, best: Standing | None) -> float | None:
+    """How a system stands to the best of the peers; above 1 it is ahead. None where there is nothing to divide."""
+    if best is None or figure not in mine.figures:
+        return None
+    above, below = (mine, best) if better == "more" else (best, mine)
+    numerator, denominator = above.figures[figure], below.figures[figure]
+    return numerator / denominator if numerator > 0 and denominator > 0 else None
+
+
+def number(value: float | None) -> str:
     """Three significant digits, without an exponent."""
+    if value is None:
+        return "–"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def ratio(workload: Workload, mine: float, peers: Sequence[float]) -> str:
-    """How this system stands to the best of the peers; above 1 it is ahead."""
-    if not peers or not mine:
-        return "–"
-    return f"{mine / max(peers) if workload.better == 'more' else min(peers) / mine:.2f}×"
-
-
-def rows(workload: Workload, runs: Sequence[Run]) -> Iterator[list[str]]:
-    """One row a system: its figures, its spread and its place among the peers."""
-    by_system = {name: [run for run in runs if run["system"] == name] for name in SYSTEMS}
-    good = {name: [run for run in mine if run["status"] == "ok"] for name, mine in by_system.items()}
-    heads = {name: medians(mine)[workload.headline] for name, mine in good.items() if mine}
-    for name, mine in by_system.items():
-        if not mine:
-            continue
-        if not good[name]:
-            yield [name, mine[-1]["error"].splitlines()[0], *[""] * (len(workload.columns) + len(ASIDE) + 1)]
-            continue
-        figures = medians(good[name])
-        peers = [head for peer, head in heads.items() if peer not in (OURS, name)]
-        spread = sorted(run[workload.headline] for run in good[name])
-        yield [
-            name,
-            ratio(workload, heads[name], peers),
-            f"{number(spread[0])} … {number(spread[-1])}",
-            *(number(figures[column]) if column in figures else "–" for column in (*workload.columns, *ASIDE)),
-        ]
+def times(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}×"
 
 
 def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
@@ -68,15 +107,62 @@ def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), rule, *map(line, body)])
 
 
+# -- the parts of the report ----------------------------------------------------------------------
+
+
+def summary(results: dict[str, Any]) -> str:
+    """The one table: txstore beside the best peer, for each figure that is compared."""
+    body = []
+    for workload, codec, found in standings(results):
+        for mine in (each for each in found if SYSTEMS[each.system].ours):
+            name = workload.name + mine.system.removeprefix("txstore")
+            goal = workload.goal  # once
+            for figure, better in workload.compared.items():
+                best = best_peer(figure, better, found, mine.system)
+                peer = "–" if best is None else f"{best.system} {number(best.figures[figure])}"
+                times_best = "fault" if mine.fault else times(ratio(figure, better, mine, best))
+                body.append([name, codec, figure, number(mine.figures.get(figure)), peer, times_best, goal])
+                goal = ""
+    return markdown(["work", "codec", "figure", "txstore", "best peer", "ratio", "goal"], body)
+
+
+def table(workload: Workload, found: Sequence[Standing]) -> str:
+    """One row a system: the figures that are compared, each with its spread and its ratio, and the others."""
+    others = [key for key in (*workload.columns, *ASIDE) if key not in workload.compared]
+    header = ["system"]
+    for figure in workload.compared:
+        header += [figure, "least … most", "to best peer"]
+    body = []
+    for mine in found:
+        row = [mine.system]
+        for figure, better in workload.compared.items():
+            value, best = mine.figures.get(figure), best_peer(figure, better, found, mine.system)
+            spread = "–" if value is None else f"{number(mine.least[figure])} … {number(mine.most[figure])}"
+            row += [number(value), spread, mine.fault or times(ratio(figure, better, mine, best))]
+        body.append(row + [number(mine.figures.get(key)) for key in others])
+    return markdown(header + others, body)
+
+
 def curve_table(runs: Sequence[Run]) -> str:
     """The points of every system's curve, one row each."""
-    keys = [key for key in runs[0]["curve"][0] if key != "n"]
+    keys = list(dict.fromkeys(key for run in runs for point in run["curve"] for key in point if key != "n"))
     body = [
-        [run["system"], f"{point['n']:,}", *(number(point[key]) for key in keys)]
+        [run["system"], f"{point['n']:,}", *(number(point.get(key)) for key in keys)]
         for run in runs
         for point in run["curve"]
     ]
     return markdown(["system", "n", *keys], body)
+
+
+def systems_table(results: dict[str, Any]) -> str:
+    """What each system was, and how it was used."""
+    used = {run["system"]: run["versions"] for run in results["runs"] if "versions" in run}
+    body = [
+        [name, SYSTEMS[name].durable, SYSTEMS[name].settings, ", ".join(f"{k} {v}" for k, v in used[name].items())]
+        for name in SYSTEMS
+        if name in used
+    ]
+    return markdown(["system", "after a write", "settings", "versions"], body)
 
 
 def text(results: dict[str, Any]) -> str:
@@ -85,50 +171,12 @@ def text(results: dict[str, Any]) -> str:
     parts = ["# Benchmarks", f"{results['when']}; size {results['size']}; {facts}"]
     if results["machine"]["filesystem"] in ("tmpfs", "ramfs"):
         parts.append("**The scratch folder lies in memory: durable commits cost nothing here. Choose another one.**")
-    for workload in WORKLOADS.values():
-        for codec in workload.codecs:
-            runs = [r for r in results["runs"] if (r["workload"], r["codec"]) == (workload.name, codec)]
-            if not runs:
-                continue
-            parts.append(f"## {workload.name}, codec {codec}\n\n{workload.title}. Goal: {workload.goal}.")
-            header = ["system", f"to best peer ({workload.headline})", "least … most", *workload.columns, *ASIDE]
-            parts.append(markdown(header, list(rows(workload, runs))))
-            curves = [run for run in runs if run.get("curve")]
-            if curves:
-                parts.append(curve_table(curves))
-    used = {run["system"]: run["versions"] for run in results["runs"] if "versions" in run}
-    settings = [[name, SYSTEMS[name].durable, ", ".join(f"{k} {v}" for k, v in used[name].items())] for name in used]
-    parts.append("## Systems\n\n" + markdown(["system", "after a write", "versions"], settings))
+    parts.append(summary(results))
+    for workload, codec, found in standings(results):
+        parts.append(f"## {workload.name}, codec {codec}\n\n{workload.title}. Goal: {workload.goal}.")
+        parts.append(table(workload, found))
+        curves = [run for run in results["runs"] if run["workload"] == workload.name and run.get("curve")]
+        if curves:
+            parts.append(curve_table(curves))
+    parts.append("## Systems\n\n" + systems_table(results))
     return "\n\n".join(parts) + "\n"
-
-
-def pictures(results: dict[str, Any], folder: Path) -> list[Path]:
-    """The curves as pictures, both axes logarithmic: flat is flat."""
-    made = []
-    for workload in (w for w in WORKLOADS.values() if w.curve):
-        runs = [r for r in results["runs"] if r["workload"] == workload.name and r.get("curve")]
-        if not runs:
-            continue
-        import matplotlib
-
-        matplotlib.use("agg")
-        from matplotlib import pyplot
-
-        keys = [key for key in runs[0]["curve"][0] if key not in ("n", "commits_per_s")]
-        figure, axes = pyplot.subplots(1, len(keys), figsize=(3.4 * len(keys), 3.2), squeeze=False, sharex=True)
-        for axis, key in zip(axes[0], keys, strict=True):
-            for run in runs:
-                points = run["curve"]
-                axis.loglog([p["n"] for p in points], [p[key] for p in points], "o-", label=run["system"])
-            axis.set_title(key)
-            axis.set_xlabel(workload.name.removeprefix("many_"))
-            axis.grid(True, which="both", alpha=0.3)
-            low, high = axis.get_ylim()
-            axis.set_ylim(low / 3, high * 3)  # a decade at least, so that flat looks flat
-        axes[0][0].legend()
-        figure.tight_layout()
-        path = folder / f"{workload.name}.png"
-        figure.savefig(path, dpi=110)
-        pyplot.close(figure)
-        made.append(path)
-    return made

@@ -2,83 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.data import Box, Values, boxes, stack
-from benchmarks.measure import Peak, apart, disk, timed
+from benchmarks.data import everything
+from benchmarks.measure import Peak, disk, timed
 from benchmarks.systems import SYSTEMS, Codec, Spec, System
-from benchmarks.workloads.registry import Figures, Size, check, everything, workload
-
-LARGE_CHUNKS = (16, 128, 128)
-
-
-def large_shape(size: Size) -> tuple[int, int, int]:
-    return (512, 1024, 1024) if size == "full" else (32, 256, 256)
-
-
-def slabs(shape: tuple[int, int, int]) -> list[Box]:
-    """The array in pieces that are small beside the bound: 64 planes of a few rows each."""
-    step = max(1, (1 << 22) // (shape[1] * shape[2]))
-    return [
-        (slice(lo, min(lo + step, shape[0])), slice(0, shape[1]), slice(0, shape[2])) for lo in range(0, shape[0], step)
-    ]
-
-
-def large_fields(shape: tuple[int, int, int]) -> Values:
-    return stack((min(8, shape[0]), *shape[1:]), seed=3)
-
-
-def large_slab(fields: Values, box: Box) -> Values:
-    """The planes of `box` as the large array should hold them: plane n is field n mod 8 plus n."""
-    numbers = np.arange(box[0].start, box[0].stop)
-    values: Values = fields[numbers % len(fields)] + numbers[:, None, None].astype("f4")
-    return values
-
-
-def fill_large(values: Values) -> None:
-    fields = large_fields(values.shape)
-    for box in slabs(values.shape):
-        values[box] = large_slab(fields, box)
-
-
-def patches(shape: tuple[int, int, int]) -> list[Box]:
-    return list(boxes(60, shape, tuple(n // 8 for n in shape), seed=4))
-
-
-def write_large(system_name: str, root: str, codec: Codec, size: Size, patched: bool) -> None:
-    shape = large_shape(size)
-    system = SYSTEMS[system_name](Path(root))
-    system.open()
-    system.create("a", Spec(shape, LARGE_CHUNKS, codec))
-    values = np.empty(shape, "f4")
-    fill_large(values)
-    system.write("a", everything(shape), values)
-    if patched:  # the same values once more: dirty chunks, and a content that is known
-        for box in patches(shape):
-            system.write("a", box, np.ascontiguousarray(values[box]))
-    system.close()
-
-
-def check_large(system: System, size: Size) -> None:
-    shape = large_shape(size)
-    fields = large_fields(shape)
-    for box in slabs(shape):
-        check(system.read("a", box), large_slab(fields, box), f"planes {box[0].start} to {box[0].stop}")
+from benchmarks.workloads.large import (
+    LARGE_CHUNKS,
+    LARGE_CORNER,
+    check_large,
+    fill_large,
+    large_patches,
+    large_shape,
+    write_large,
+    write_patches,
+)
+from benchmarks.workloads.registry import Figures, Size, prepare, workload
 
 
 def memory_figures(peak: Peak, seconds: float, size: Size) -> Figures:
     nbytes = 4 * int(np.prod(large_shape(size)))
-    return {"rise_MB": peak.rise_bytes / 1e6, "seconds": seconds, "MB_per_s": nbytes / seconds / 1e6}
+    return {"rise_MB": peak.rise_MB, "seconds": seconds, "MB_per_s": nbytes / seconds / 1e6}
 
 
 MEMORY: dict[str, Any] = {
     "goal": "at most 150 MB above what the caller holds",
-    "headline": "rise_MB",
-    "better": "less",
-    "columns": ("rise_MB", "seconds", "MB_per_s"),
+    "compared": {"rise_MB": "less", "seconds": "less"},
+    "columns": ("MB_per_s",),
 }
 
 
@@ -89,8 +41,7 @@ def memory_of_write(system: System, codec: Codec, size: Size) -> Figures:
     system.open()
     system.create("a", Spec(values.shape, LARGE_CHUNKS, codec))
     # What one small write loads and starts is there before the large one, in every system.
-    corner = tuple(slice(0, 4) for _ in values.shape)
-    system.write("a", corner, np.zeros((4, 4, 4), "f4"))
+    system.write("a", LARGE_CORNER, np.zeros((4, 4, 4), "f4"))
     with Peak() as peak:
         seconds = timed(system.write, "a", everything(values.shape), values)
     check_large(system, size)
@@ -98,15 +49,20 @@ def memory_of_write(system: System, codec: Codec, size: Size) -> Figures:
     return memory_figures(peak, seconds, size) | disk(system.root)
 
 
+def write_patched(system: System, codec: Codec, size: Size) -> None:
+    write_large(system, codec, size)
+    write_patches(system, size, large_patches(size))
+
+
 @workload(
     title="peak memory of compacting 2.1 GB with 60 large unaligned patches on it",
-    systems=("txstore", "tiledb"),
+    systems=("txstore", "tiledb", "tiledb-budget"),
     **MEMORY,
 )
 def memory_of_compaction(system: System, codec: Codec, size: Size) -> Figures:
-    apart(write_large, system.name, str(system.root), codec, size, True)
+    prepare(system, write_patched, codec, size)
     system.open()
-    system.read("a", tuple(slice(0, 4) for _ in LARGE_CHUNKS))
+    system.read("a", LARGE_CORNER)
     with Peak() as peak:
         seconds = timed(system.compact, "a")
     check_large(system, size)
@@ -120,10 +76,10 @@ def memory_of_compaction(system: System, codec: Codec, size: Size) -> Figures:
     **MEMORY,
 )
 def memory_of_export(system: System, codec: Codec, size: Size) -> Figures:
-    apart(write_large, system.name, str(system.root), codec, size, True)
+    prepare(system, write_patched, codec, size)
     destination = system.root.parent / "exported.zarr"
     system.open()
-    system.read("a", tuple(slice(0, 4) for _ in LARGE_CHUNKS))
+    system.read("a", LARGE_CORNER)
     with Peak() as peak:
         seconds = timed(system.export_zarr, destination)
     system.close()
@@ -136,7 +92,7 @@ def memory_of_export(system: System, codec: Codec, size: Size) -> Figures:
 @workload(title="peak memory of importing 2.1 GB of Zarr v3", systems=("txstore",), **MEMORY)
 def memory_of_import(system: System, codec: Codec, size: Size) -> Figures:
     source = system.root.parent / "source.zarr"
-    apart(write_large, "zarr", str(source), codec, size, False)
+    prepare(SYSTEMS["zarr"](source), write_large, codec, size)
     system.open()
     with Peak() as peak:
         seconds = timed(system.import_zarr, source / "a", "a")
