@@ -64,12 +64,15 @@ class Committed(NamedTuple):
         The id of a branch that was made.
     published : int
         How many bases were new.
+    since : tuple of (int, Touched)
+        The commits between the edit's base and this one, on its branch: they had to be looked at.
     """
 
     row: CommitRow | None
     touched: Touched | None = None
     branch: int | None = None
     published: int = 0
+    since: tuple[tuple[int, Touched], ...] = ()
 
 
 def _nothing(place: Any) -> bytes:
@@ -178,10 +181,13 @@ class _Checked(NamedTuple):
         Versions at or below it have been.
     newest : int
         The newest commit on the branch among them.
+    since : tuple of (int, Touched)
+        Those after the edit's base.
     """
 
     upto: int
     newest: int
+    since: tuple[tuple[int, Touched], ...] = ()
 
 
 def _check_outside(index: Index, edit: Edit, checked: _Checked, fetch: Fetch) -> _Checked:
@@ -218,7 +224,8 @@ def _check(connection: Connection, head: Head, edit: Edit, checked: _Checked, fe
     found = conflicts.find(connection, edit, since, fetch)
     if found:
         raise ConflictError(tuple(found))
-    return _Checked(head.head, since.touched[-1][0] if since.touched else checked.newest)
+    newest = since.touched[-1][0] if since.touched else checked.newest
+    return _Checked(head.head, newest, (*checked.since, *since.touched))
 
 
 def _check_lease(connection: Connection, edit: Edit) -> None:
@@ -282,7 +289,7 @@ def _apply(index: Index, connection: Connection, head: Head, edit: Edit, checked
     connection.change(_MOVE_HEAD, values)
     if edit.blob is not None:
         index.dialect.note_written(len(edit.blob[1]))
-    return Committed(row, touched, made, published)
+    return Committed(row, touched, made, published, checked.since)
 
 
 def _lineage(connection: Connection, branch: int, version: int) -> Lineage:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from txstore.boxes import Box
+from txstore.boxes import Box, hull
 from txstore.errors import Conflict
 from txstore.fragment import Fetch, Fragment
 from txstore.index import lookup
@@ -69,9 +69,13 @@ def _cells(connection: Connection, edit: Edit, since: Since, fetch: Fetch) -> li
             conflict = _cut(connection, array, since)
             if conflict is not None:
                 found.append(conflict)
-        writes = any(not staged.floating for staged in array.fragments)
-        if (array.shrinks or (writes and not edit.overwrite)) and since.changed(array.node, Change.CELLS):
+        if array.shrinks and since.changed(array.node, Change.CELLS):
             wanted[array.node] = array
+        elif not edit.overwrite:
+            # Most writers of one array are far from each other, which the summaries of their commits tell.
+            clips = [staged.fragment.clip for staged in array.fragments if not staged.floating]
+            if clips and since.wrote(array.node, hull(clips)):
+                wanted[array.node] = array
     if not wanted:
         return found
     rows = lookup.fragments_since(connection, since.seen, list(wanted), since.after)

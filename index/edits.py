@@ -47,6 +47,8 @@ class Touched:
         Every node that changed, and how: bits of :class:`Change`.
     paths : tuple of str
         Their paths as they were called in that commit.
+    hulls : dict of int to Box
+        Of each array whose cells were written, the smallest box around them.
     appended : tuple of (str, Box)
         Where each append landed.
     """
@@ -54,6 +56,7 @@ class Touched:
     nodes: Mapping[int, int]
     paths: tuple[str, ...] = ()
     appended: tuple[tuple[str, Box], ...] = ()
+    hulls: Mapping[int, Box] = field(default_factory=dict)
 
     @property
     def structural(self) -> bool:
@@ -61,13 +64,14 @@ class Touched:
         return any(change & Change.STRUCTURE for change in self.nodes.values())
 
     def encode(self) -> bytes:
-        """The msgpack value of ``commits.touched``: [1, [[node, change], ...], paths, [[path, lo, hi], ...]]."""
+        """The msgpack value of ``commits.touched``, see docs/index-schema.md."""
         data: bytes = msgpack.packb(
             [
                 1,
                 list(self.nodes.items()),
                 self.paths,
                 [[path, box.lo, box.hi] for path, box in self.appended],
+                [[node, box.lo, box.hi] for node, box in self.hulls.items()],
             ]
         )
         return data
@@ -82,13 +86,14 @@ class Touched:
             If the value is not of that form.
         """
         try:
-            form, nodes, paths, appended = msgpack.unpackb(data)
+            form, nodes, paths, appended, hulls = msgpack.unpackb(data)
             if form != 1:
                 raise ValueError(f"form {form}")
             return cls(
                 {int(node): int(change) for node, change in nodes},
                 tuple(str(path) for path in paths),
                 tuple((str(path), Box(tuple(lo), tuple(hi))) for path, lo, hi in appended),
+                {node: Box(tuple(lo), tuple(hi)) for node, lo, hi in hulls},
             )
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise CorruptionError(f"the summary of a commit is malformed: {error}") from error

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from txstore.boxes import Box
+from txstore.boxes import Box, hull
 from txstore.errors import Conflict, ConflictError
 from txstore.fragment import Fragment, pack_shape
 from txstore.grid import WHOLE, Grid
@@ -81,8 +81,9 @@ def insert(connection: Connection, head: Head, edit: Edit, seen: Lineage, versio
             ],
         )
     refs: Counter[bytes] = Counter()
-    appended = _insert_arrays(connection, edit, seen, ids, version, changes, refs)
-    touched = Touched(dict(changes), _paths(edit), tuple(appended))
+    hulls: dict[int, Box] = {}
+    appended = _insert_arrays(connection, edit, seen, ids, version, changes, hulls, refs)
+    touched = Touched(dict(changes), _paths(edit), tuple(appended), hulls)
     return Inserted(touched, len(edit.nodes), refs)
 
 
@@ -147,6 +148,7 @@ def _insert_arrays(
     ids: dict[int, int],
     version: int,
     changes: Counter[int],
+    hulls: dict[int, Box],
     segment_refs: Counter[bytes],
 ) -> list[tuple[str, Box]]:
     """Place and insert shapes and fragments; returns where the appends landed."""
@@ -175,6 +177,7 @@ def _insert_arrays(
             )
         appended += [(array.path, box.shift(placement.delta)) for box in array.appends]
         still = (0,) * len(array.base_shape)
+        clips = []
         for staged in array.fragments:
             delta = placement.delta if staged.floating else still
             directory = staged.fragment.directory(array.grid.chunks)
@@ -182,12 +185,15 @@ def _insert_arrays(
             parts = _parts(staged.fragment, array.grid, delta)
             for partition, part in parts:
                 rows.append(_row(node, partition, edit.branch, version, part, encoded))
-            changes[node] |= Change.CELLS
+            clips += [part.clip for _, part in parts]
             for segment, inline in directory.segments():
                 if inline:
                     blob_refs += len(parts)
                 else:
                     segment_refs[segment] += len(parts)
+        if clips:
+            changes[node] |= Change.CELLS
+            hulls[node] = hull(clips)
     if shapes:
         connection.change_many(_SHAPES, shapes)
     if rows:

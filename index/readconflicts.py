@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from txstore.boxes import Box
+from txstore.boxes import Box, hull
 from txstore.errors import Conflict
 from txstore.fragment import Fetch, Fragment
 from txstore.index import lookup
@@ -36,7 +36,11 @@ def read_conflicts(connection: Connection, edit: Edit, since: Since, fetch: Fetc
         before = lookup.shapes(connection, since.seen.at(since.after), node)
         if before and any(row.shape[axis] != before[-1].shape[axis] for row in rows for axis in axes):
             found.append(Conflict("read", path_of(node), None, "shape", rows[-1].version))
-    cells = {node: regions for node, regions in reads.cells.items() if node >= 0 and since.changed(node, Change.CELLS)}
+    cells = {
+        node: regions
+        for node, regions in reads.cells.items()
+        if node >= 0 and regions and since.wrote(node, hull(region.box for region in regions))
+    }
     for node, row in lookup.fragments_since(connection, since.seen, list(cells), since.after) if cells else []:
         regions = cells.get(node)
         if regions is None or not regions:

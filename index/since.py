@@ -41,6 +41,11 @@ class Since:
                 return version
         return None
 
+    def wrote(self, node: int, box: Box) -> bool:
+        """Whether anything in between may have written a cell of a box."""
+        hulls = [touched.hulls.get(node) for _, touched in self.touched]
+        return any(one is not None and one.intersect(box) is not None for one in hulls)
+
     @property
     def structural(self) -> bool:
         """Whether anything was made, moved or deleted in between."""

@@ -107,13 +107,30 @@ class Timeline:
         with self._lock:
             return self._newest if self._newest is not None and self._newest[0] > version else None
 
-    def landed(self, before: int, version: int, committed_at: int, touched: Touched) -> None:
-        """Learn of a commit of this process that followed directly on `before`, without asking the index."""
+    def landed(
+        self, base: int, since: Sequence[tuple[int, Touched]], version: int, committed_at: int, touched: Touched
+    ) -> bool:
+        """Learn of a commit of this process without asking the index; False: it brings nothing, or not enough.
+
+        Parameters
+        ----------
+        base : int
+            The version that it started from.
+        since : sequence of (int, Touched)
+            All commits between the two.
+        version, committed_at, touched
+            Of the commit itself.
+        """
         with self._lock:
-            if self._upto >= before and self._upto < version:
-                self._note(version, touched)
-                self._newest = version, committed_at
-                self._upto = version
+            if not base <= self._upto < version:
+                return False
+            for between, summary in since:
+                if between > self._upto:
+                    self._note(between, summary)
+            self._note(version, touched)
+            self._newest = version, committed_at
+            self._upto = version
+            return True
 
     def _note(self, version: int, touched: Touched) -> None:
         for node, change in touched.nodes.items():

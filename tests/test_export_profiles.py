@@ -189,6 +189,26 @@ def test_xarray_masks_no_real_value(store: Any, tmp_path: Path, dtype: str, fill
         assert np.isnan(dataset(tmp_path / "native")["a"].values[0, 0])
 
 
+@formats
+@pytest.mark.parametrize(
+    "fill_value",
+    [np.array(0x7FC00123, "u4").view("f4"), np.complex64(complex(np.nan, 1)), np.complex64(np.nan)],
+    ids=str,
+)
+def test_a_nan_that_can_not_be_said_is_written(store: Any, tmp_path: Path, fill_value: Any, zarr_format: int) -> None:
+    with store.transaction() as tx:
+        made = tx.create_array("a", shape=(9,), dtype=fill_value.dtype, chunks=(2,), fill_value=fill_value)
+        made[3] = 1
+    store.export(tmp_path / "out", profile="portable", zarr_format=zarr_format)
+    with opened(tmp_path / "out") as root:
+        same(root["a"][...], store["a"][...])
+    spec = {
+        "driver": "zarr" if zarr_format == 2 else "zarr3",
+        "kvstore": {"driver": "file", "path": str(tmp_path / "out" / "a")},
+    }
+    same(np.asarray(tensorstore.open(spec).result().read().result()), store["a"][...])
+
+
 @pytest.mark.parametrize("fill_value", [0, -9999, np.nan])
 @pytest.mark.parametrize("declared", [-9999, "NaN", "AAAAAICHw8A="], ids=str)
 def test_what_the_attributes_say_is_missing_is_masked(

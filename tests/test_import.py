@@ -469,6 +469,53 @@ def test_damaged_shards(store: Any, tmp_path: Path, place: int) -> None:
         store.import_zarr(src)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_zip_files(store: Any, tmp_path: Path, method: int) -> None:
+    """Whatever a way of compressing says of bytes that are none of its own, it is the file that is to blame."""
+    src = tmp_path / "src.zip"
+    with zipfile.ZipFile(src, "w", method) as archive:
+        for key, value in contents(tree(tmp_path / "src", 3)).items():
+            archive.writestr(key, value)
+        entry = archive.getinfo("land/count/c/0")
+        start = entry.header_offset + 30 + len(entry.filename)
+    data = src.read_bytes()
+    for place in (start, start + entry.compress_size // 2, start + entry.compress_size - 5):
+        damaged = bytearray(data)
+        damaged[place] ^= 0xFF
+        src.write_bytes(damaged)
+        try:
+            with zipfile.ZipFile(src) as archive:
+                archive.read(entry.filename)
+        except Exception:
+            with pytest.raises(CorruptionError, match="land/count/c/0"):
+                store.import_zarr(src)
+        else:
+            assert method == zipfile.ZIP_LZMA  # of whose first bytes Python makes nothing
+    assert store.snapshot().version == 0
+
+
+def test_what_is_no_file_is_no_chunk(store: Any, tmp_path: Path) -> None:
+    src = tree(tmp_path / "src", 3)
+    os.remove(src / "land" / "count" / "c" / "0")
+    os.mkfifo(src / "land" / "count" / "c" / "0")  # from which nothing would ever come
+    os.remove(src / "land" / "dem" / "c" / "0" / "0")
+    os.mkdir(src / "land" / "dem" / "c" / "0" / "0")
+    store.import_zarr(src)
+    assert (store["land/count"][...] == -1).all()
+    dem = DEM.copy()
+    dem[:16, :32] = np.nan
+    same(store["land/dem"][...], dem)
+
+
+@pytest.mark.parametrize("what", ["land", "land/count"])
+def test_attributes_that_are_none_are_named(store: Any, tmp_path: Path, what: str) -> None:
+    src = tree(tmp_path / "src", 3)
+    path = src / what / "zarr.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"attributes": [1]}))
+    with pytest.raises(InvalidInputError, match=f"'{what}' can't be"):
+        store.import_zarr(src)
+
+
 def test_a_file_that_is_far_too_large(store: Any, tmp_path: Path) -> None:
     src = tree(tmp_path / "src", 3)
     with open(src / "land" / "count" / "c" / "0", "r+b") as file:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from txstore.boxes import Box, full
 from txstore.errors import InvalidIndexError, InvalidInputError
 from txstore.grid import Grid
+from txstore.orthogonal import OrthogonalSelection
 from txstore.selection import Selection, parse, parse_basic, parse_orthogonal, parse_points
 
 Parser = Callable[[Any, tuple[int, ...]], Selection]
@@ -395,6 +396,24 @@ def test_an_index_array_is_copied() -> None:
         piece = selection.pieces(full((9,)))
         assert piece is not None
         assert piece.mask().tolist() == [True, False, True]
+
+
+def test_a_walk_over_many_chunks_remembers_few_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("txstore.orthogonal._PICKS_KEPT", 3)
+    shape = (20, 30)
+    array, grid = numbered(shape), Grid((4, 2), None, (8, 8))
+    for sel in (np.s_[::3, ::-2], np.s_[[19, 1, 7, 0], 1::5]):
+        selection = parse(sel, shape)
+        for _ in range(2):
+            work = np.full(selection.work_shape, -1)
+            for _, part in selection.chunks(grid):
+                piece = selection.pieces(part)
+                assert piece is not None
+                cells = array[piece.box.slices()]
+                work[piece.outer] = cells if piece.inner is None else cells[piece.inner]
+            assert np.array_equal(selection.result(work), array[sel])
+        assert isinstance(selection, OrthogonalSelection)
+        assert all(0 < len(known) <= 3 for known in selection._picks)
 
 
 def test_far_points_are_found_without_walking() -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -219,8 +219,7 @@ class Core:
             row = commitlog.commit_row(connection, commit) if commit else None
             name = _branch_name(connection, branch_id)
             timeline = self._timeline(connection, head, branch_id)
-        committed_at = row.committed_at if row is not None else 0
-        state = State(branch_id, name, commit, asked, committed_at, settled, head.head)
+        state = State(branch_id, name, commit, asked, row.committed_at if row else 0, settled, head.head)
         if newest:
             self._remember(state, timeline)
         return state, timeline
@@ -234,7 +233,7 @@ class Core:
         return main if head.head == main[0].head and main[1].knows(head) else None
 
     def _newest_main(self, connection: Connection, head: Head) -> tuple[State, Timeline] | None:
-        """The newest state of main from one that is known: one query, or none where nothing has happened."""
+        """The newest state of main from one that is known: one query."""
         with self._lock:
             if self._main is None:
                 return None
@@ -287,14 +286,15 @@ class Core:
         with contextlib.nullcontext() if newest or self.read_only else self.index.dialect.exclusive():
             return self.state(**reference)
 
-    def landed(self, state: State, row: CommitRow, touched: Touched) -> None:
-        """Learn of a commit of this process: the next transaction need not ask what it changed."""
+    def landed(self, state: State, since: Sequence[tuple[int, Touched]], row: CommitRow, touched: Touched) -> None:
+        """Learn of a commit of this process, and of those since its base: the next transaction need not ask."""
         with self._lock:
-            if state.branch != MAIN or self._main is None or self._main[0].head != row.version - 1:
+            if state.branch != MAIN or self._main is None:
                 return
             timeline = self._main[1]
-            timeline.landed(row.version - 1, row.version, row.committed_at, touched)
-            self._main = State(MAIN, "main", row.version, row.version, row.committed_at, True, row.version), timeline
+            if timeline.landed(state.version, since, row.version, row.committed_at, touched):
+                newest = State(MAIN, "main", row.version, row.version, row.committed_at, True, row.version)
+                self._main = newest, timeline
 
     def _timeline(self, connection: Connection, head: Head, branch_id: int) -> Timeline:
         with self._lock:

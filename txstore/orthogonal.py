@@ -12,7 +12,6 @@ from txstore.boxes import Box
 from txstore.pieces import AxisIndex, Piece, Selection
 from txstore.spans import Span, cross, spans
 
-
 #: So many stretches of an axis are remembered.
 _PICKS_KEPT = 4096
 

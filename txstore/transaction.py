@@ -187,7 +187,7 @@ class Transaction(Group):
     def _landed(self, done: Committed, arrays: list[StagedArray]) -> Commit:
         assert done.row is not None
         if done.touched is not None:
-            self._tree.core.landed(self._tree.state, done.row, done.touched)
+            self._tree.core.landed(self._tree.state, done.since, done.row, done.touched)
         info = Commit.from_row(done.row, self._tree.state.branch_name)
         boxes = iter(info.appended)
         for staged in arrays:
