@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -497,6 +498,37 @@ def test_other_places_that_can_not_be(store: Any, where: str) -> None:
         store.export(where)
 
 
+@pytest.mark.parametrize("where", ["/proc/out", "/proc/out.zip", "/dev/null/out"])
+def test_places_that_can_not_be_written(store: Any, where: str) -> None:
+    create(store, "a", DEM)
+    with pytest.raises(StorageError, match=where):
+        store.export(where)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A directory in another file system than that of the store."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK) or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other file system")
+    with tempfile.TemporaryDirectory(dir=memory) as directory:
+        yield Path(directory)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS[:2], ids=["chunks", "shards"])
+def test_another_file_system(open_store: Any, elsewhere: Path, layout: dict[str, Any]) -> None:
+    store = open_store(inline_bytes=0)
+    create(store, "a", DEM, chunks=(8, 8), shards=(16, 16))
+    store.compact()
+    out = elsewhere / "out"
+    store.export(out, **layout)
+    put(store, "a", np.s_[0, 0], 1)
+    assert store.export(out, incremental=True, **layout).chunks_written == 1
+    store.export(out.with_suffix(".zip"), **layout)
+    assert contents(out) == contents(out.with_suffix(".zip"))
+    assert sorted(os.listdir(elsewhere)) == ["out", "out.zip"]
+
+
 def test_what_is_there_is_not_replaced_unasked(store: Any, tmp_path: Path) -> None:
     create(store, "a", DEM)
     out, archive = tmp_path / "out", tmp_path / "out.zip"
@@ -638,19 +670,19 @@ def note(step):
         print("writing", flush=True)
         sys.stdin.read()
 
-txstore.open(sys.argv[1]).export(sys.argv[2], overwrite=True, progress=note)
+txstore.open(sys.argv[1]).export(sys.argv[2], overwrite=True, incremental=sys.argv[4] == "incremental", progress=note)
 """
 
 
-@pytest.mark.parametrize("suffix", ["", ".zip"])
+@pytest.mark.parametrize(("suffix", "how"), [("", "whole"), (".zip", "whole"), ("", "incremental")])
 @pytest.mark.parametrize("chunks", [1, 150])
-def test_killed_it_leaves_what_was_there(store: Any, tmp_path: Path, suffix: str, chunks: int) -> None:
+def test_killed_it_leaves_what_was_there(store: Any, tmp_path: Path, suffix: str, how: str, chunks: int) -> None:
     create(store, "a", np.arange(200), chunks=(1,))
     out = tmp_path / f"out{suffix}"
     store.export(out)
     before = contents(out)
-    put(store, "a", np.s_[:], 7)
-    arguments = [store.root, str(out), str(chunks)]
+    put(store, "a", np.s_[:] if how == "whole" else np.s_[::3], 7)
+    arguments = [store.root, str(out), str(chunks), how]
     package = str(Path(txstore.__file__).resolve().parent.parent)
     environment = {**os.environ, "PYTHONPATH": package}
     with subprocess.Popen(
@@ -663,10 +695,10 @@ def test_killed_it_leaves_what_was_there(store: Any, tmp_path: Path, suffix: str
     left = [name for name in os.listdir(tmp_path) if name.endswith(".exporting")]
     assert len(left) == 1
     # The next one cleans up behind the dead.
-    store.export(out, overwrite=True)
+    store.export(out, overwrite=True, incremental=how == "incremental")
     assert sorted(os.listdir(tmp_path)) == sorted(["store", out.name])
     with opened(out) as root:
-        assert (root["a"][...] == 7).all()
+        same(root["a"][...], store["a"][...])
 
 
 def test_two_exports_to_one_place_do_not_meet(store: Any, tmp_path: Path) -> None:

@@ -209,12 +209,13 @@ def test_a_nan_that_can_not_be_said_is_written(store: Any, tmp_path: Path, fill_
     same(np.asarray(tensorstore.open(spec).result().read().result()), store["a"][...])
 
 
+@formats
 @pytest.mark.parametrize("fill_value", [0, -9999, np.nan])
 @pytest.mark.parametrize("declared", [-9999, "NaN", "AAAAAICHw8A="], ids=str)
 def test_what_the_attributes_say_is_missing_is_masked(
-    store: Any, tmp_path: Path, fill_value: float, declared: Any
+    store: Any, tmp_path: Path, fill_value: float, declared: Any, zarr_format: int
 ) -> None:
-    """CF's ``_FillValue`` is what v2 calls the fill value: as a number, or as xarray writes it into v3."""
+    """CF's ``_FillValue``, as a number or as xarray writes it into v3, is what v2 calls the fill value."""
     values = np.array([0, 1, -9999, np.nan, 4], "f8")
     with store.transaction() as tx:
         made = tx.create_array(
@@ -227,14 +228,30 @@ def test_what_the_attributes_say_is_missing_is_masked(
             attributes={"_FillValue": declared},
         )
         made[:5] = values
-    store.export(tmp_path / "out", profile="portable", zarr_format=2)
+    store.export(tmp_path / "out", profile="portable", zarr_format=zarr_format)
     expected = store["a"][...]
     with opened(tmp_path / "out") as root:
         same(root["a"][...], expected)
-        assert "_FillValue" not in root["a"].attrs
+        coded = "AAAAAAAA+H8=" if declared == "NaN" else "AAAAAICHw8A="  # as xarray does it
+        assert root["a"].attrs.get("_FillValue") == (None if zarr_format == 2 else coded)
     if declared != "NaN":
         expected[expected == -9999] = np.nan
     same(dataset(tmp_path / "out")["a"].values, expected)
+
+
+@formats
+@pytest.mark.parametrize(
+    ("dtype", "declared"),
+    [("c8", 1), ("c16", [1, 0]), ("c8", ["AAAAAAAA8D8=", "AAAAAAAAAAA="]), ("f4", 1), ("i2", 1), ("u1", 1)],
+    ids=str,
+)
+def test_the_missing_of_other_dtypes_are_masked(
+    store: Any, tmp_path: Path, dtype: str, declared: Any, zarr_format: int
+) -> None:
+    create(store, "a", np.array([0, 1, 2], dtype), dimension_names=("x",), attributes={"_FillValue": declared})
+    store.export(tmp_path / "out", profile="portable", zarr_format=zarr_format)
+    found = dataset(tmp_path / "out")["a"].values
+    assert np.isnan(found).tolist() == [False, True, False]
 
 
 def test_an_array_that_would_have_to_be_written_without_gaps_may_be_too_large(store: Any, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "txstore.failures",
         "txstore.filesystems",
         "txstore.descriptors",
+        "txstore.scratch",
         "txstore.openfiles",
         "txstore.sink",
         "txstore.storage",

@@ -244,9 +244,9 @@ class ArrayView(StoredArray):
                 else:
                     operation(cells, self.meta.fill_value, out=cells)
             elif operation is None and part == tile and cells.flags.c_contiguous:
-                self.codec.decode(self.source.fetch(place), tile.shape, cells)
+                self.source.decode(place, self.codec, cells)
             else:
-                whole = self.source.decoded(place, self.codec, tile.shape)
+                whole = self.source.decoded(place, self.codec, tile.shape, keep=part != tile)
                 if operation is None:
                     cells[...] = whole[inner]
                 else:

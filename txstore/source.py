@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from math import prod
 from typing import Any, Generic, TypeVar
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from txstore.checksum import crc32c
 from txstore.codecs import TileCodec
 from txstore.errors import CorruptionError
 from txstore.index import lookup
 from txstore.index.engine import Index
+from txstore.scratch import Scratch
 from txstore.segment import Place, decode_mask
 from txstore.storage import LocalStorage, MissingFileError, segment_key
 
@@ -22,6 +24,10 @@ _Value = TypeVar("_Value")
 
 #: Encoded bytes of inline segments that are kept in memory.
 _BLOB_CACHE_BYTES = 32 << 20
+
+
+_ENCODED = Scratch()
+_DECODED = Scratch()
 
 
 class BoundedCache(Generic[_Value]):
@@ -38,6 +44,10 @@ class BoundedCache(Generic[_Value]):
         self._bytes = 0
         self._lock = threading.Lock()
 
+    def takes(self, size_bytes: int) -> bool:
+        """Whether a value of that size is kept at all."""
+        return size_bytes * 8 <= self.limit_bytes
+
     def get(self, key: Any) -> _Value | None:
         """The value, or None."""
         with self._lock:
@@ -49,7 +59,7 @@ class BoundedCache(Generic[_Value]):
 
     def put(self, key: Any, value: _Value, size_bytes: int) -> None:
         """Keep a value."""
-        if size_bytes * 8 > self.limit_bytes:
+        if not self.takes(size_bytes):
             return
         with self._lock:
             old = self._values.pop(key, None)
@@ -113,19 +123,24 @@ class TileSource:
         MissingFileError
             If the segment is gone: vacuumed, or lost.
         """
-        data = self._staged(place) if self._staged is not None else None
+        data = self._at_hand(place)
         if data is None:
-            data = self._inline(place) if place.inline else self._from_file(place)
-        if google_crc32c.value(data) != place.crc:
-            raise CorruptionError(
-                f"segment {place.segment.hex()}: the {place.length} bytes at {place.offset} do not match their "
-                "checksum; run txstore verify",
-                place,
-            )
+            data = self._storage.read(segment_key(place.segment), place.offset, place.length)
+        _check(data, place)
         return data
 
-    def _from_file(self, place: Place) -> bytes:
-        return self._storage.read(segment_key(place.segment), place.offset, place.length)
+    def _fetch_briefly(self, place: Place) -> Any:
+        """As :meth:`fetch`, into memory that the thread's next call overwrites."""
+        data: Any = self._at_hand(place)
+        if data is None:
+            data = _ENCODED.take(place.length)
+            self._storage.read_into(segment_key(place.segment), place.offset, data.data)
+        _check(data, place)
+        return data
+
+    def _at_hand(self, place: Place) -> bytes | None:
+        data = self._staged(place) if self._staged is not None else None
+        return self._inline(place) if data is None and place.inline else data
 
     def _inline(self, place: Place) -> bytes:
         blob = self._blobs.get(place.segment)
@@ -149,15 +164,48 @@ class TileSource:
             self._blobs.put(segment, data, len(data))
         return found
 
-    def decoded(self, place: Place, codec: TileCodec, shape: tuple[int, ...]) -> NDArray[Any]:
-        """A whole tile, decoded; read-only, for it may come from the cache or go there."""
+    def decode(self, place: Place, codec: TileCodec, out: NDArray[Any]) -> None:
+        """Decode a tile into an array of its shape and dtype, C-contiguous."""
+        if codec.raw and not place.inline and self._staged is None:
+            octets = out.reshape(-1).view(np.uint8)
+            if octets.size == place.length:
+                self._storage.read_into(segment_key(place.segment), place.offset, octets.data)
+                _check(octets, place)
+                return
+        codec.decode(self._fetch_briefly(place), out.shape, out)
+
+    def decoded(self, place: Place, codec: TileCodec, shape: tuple[int, ...], *, keep: bool) -> NDArray[Any]:
+        """A whole tile, decoded; not to be written to.
+
+        Parameters
+        ----------
+        place : Place
+            Where it lies.
+        codec : TileCodec
+            The array's.
+        shape : tuple of int
+            The tile's.
+        keep : bool
+            Whether it goes into the cache. What is read whole would only drive out what is read in parts.
+
+        Returns
+        -------
+        ndarray
+            Good until the same thread asks for the next one.
+        """
         key = (place.segment, place.offset)
         tile = self._decoded.get(key)
-        if tile is None:
-            tile = codec.decode(self.fetch(place), shape)
+        if tile is not None:
+            return tile
+        size = prod(shape) * codec.dtype.itemsize
+        if keep and self._decoded.takes(size):
+            tile = codec.decode(self._fetch_briefly(place), shape)
             tile.flags.writeable = False
-            self._decoded.put(key, tile, tile.nbytes)
-        return tile
+            self._decoded.put(key, tile, size)
+            return tile
+        out = _DECODED.take(size).view(codec.dtype).reshape(shape)
+        self.decode(place, codec, out)
+        return out
 
     def mask(self, place: Place, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         """The mask of a tile."""
@@ -167,3 +215,12 @@ class TileSource:
         """Forget every cached byte."""
         self._blobs.clear()
         self._decoded.clear()
+
+
+def _check(data: Any, place: Place) -> None:
+    if crc32c(data) != place.crc:
+        raise CorruptionError(
+            f"segment {place.segment.hex()}: the {place.length} bytes at {place.offset} do not match their "
+            "checksum; run txstore verify",
+            place,
+        )
