@@ -31,6 +31,8 @@ from txstore.tables import PartitionTable
 
 #: Partition tables kept in memory for one branch.
 _MAX_TABLES = 4096
+#: And of those of older bases.
+_MAX_OLD = 64
 
 
 class Timeline:
@@ -65,7 +67,9 @@ class Timeline:
         self._shapes: dict[int, tuple[int, list[ShapeRow]]] = {}
         self._attributes: dict[int, tuple[int, list[AttributeRow]]] = {}
         self._tables: OrderedDict[tuple[int, bytes], PartitionTable] = OrderedDict()
+        #: Tables of older bases, by the version of the base, and which base a version has.
         self._old_tables: OrderedDict[tuple[int, bytes, int], PartitionTable] = OrderedDict()
+        self._old_bases: OrderedDict[tuple[int, bytes, int], int] = OrderedDict()
         self._partitions: dict[int, tuple[int, list[bytes]]] = {}
 
     @property
@@ -259,8 +263,8 @@ class Timeline:
                 if current and self._unchanged(node, Change.CELLS, table.upto):
                     return table
             elif table is not None:
-                old = self._old_tables.get((*key, version))
-                if old is not None:
+                old = self._old_tables.get((*key, self._old_bases.get((*key, version), -2)))
+                if old is not None and version <= old.upto:
                     return old
             return self._load(key, table, grid, itemsize, version)
 
@@ -275,15 +279,15 @@ class Timeline:
             require_retained(connection, head, seen)
             row = None if partition == WHOLE else lookup.base(connection, seen, node, partition)
             after = -1 if row is None else row.version
-            if table is None or table.after != after:
+            known = table if table is None or table.after == after else self._old_tables.get((*key, after))
+            if known is None:
                 base = None if row is None else _base(row, ndim, itemsize)
                 fresh = PartitionTable(
                     grid, base, None if row is None else row.uuid, partial(_fragment, ndim, itemsize)
                 )
-                start = after
             else:
-                fresh, start = table, max(table.upto, after)
-            rows = lookup.fragments(connection, seen, node, partition, start)
+                fresh = known
+            rows = lookup.fragments(connection, seen, node, partition, max(fresh.upto, after))
             fresh.load(rows, partial(_clips, ndim), version)
             fresh.checked = max(fresh.checked, head.maintenance)
             self._maintenance = max(self._maintenance, head.maintenance)
@@ -291,9 +295,13 @@ class Timeline:
             # Vacuum may have taken fills from it that still count where an older base, or none, is remembered.
             self._old_tables.clear()
         if table is not None and table.upto > version and fresh is not table:
-            self._old_tables[(*key, version)] = fresh
-            if len(self._old_tables) > 64:
+            self._old_tables[(*key, after)] = fresh
+            self._old_tables.move_to_end((*key, after))
+            self._old_bases[(*key, version)] = after
+            if len(self._old_tables) > _MAX_OLD:
                 self._old_tables.popitem(last=False)
+            if len(self._old_bases) > 16 * _MAX_OLD:
+                self._old_bases.popitem(last=False)
         else:
             self._tables[key] = fresh
             self._tables.move_to_end(key)
