@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import uuid
@@ -66,7 +67,14 @@ class Destination:
         self.final = final
         self._replace = replace
         self._sync = sync
-        self._parent, self._name = os.path.split(final)
+        self._parent, name = os.path.split(final)
+        self._prefix = f".{_short(name)}."
+        try:
+            os.lstat(final)
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # such as a name that is too long, which had better be known now than at the end
+            raise storage_error(f"write {final}", error) from error
         self._check()
         self._guard = _only_one(final) if replace else None
         #: The directories whose names have to be durable, the deepest first.
@@ -146,7 +154,7 @@ class Destination:
 
     def hidden(self, suffix: str) -> str:
         """A fresh name beside the place."""
-        return os.path.join(self._parent, f".{self._name[:180]}.{uuid.uuid4().hex}{suffix}")
+        return os.path.join(self._parent, f"{self._prefix}{uuid.uuid4().hex}{suffix}")
 
     def taken(self) -> AlreadyExistsError:
         """The error that something lies at the place already."""
@@ -160,9 +168,8 @@ class Destination:
 
     def _sweep(self) -> None:
         """Remove what exports that died have left, and put back what one of them had moved aside."""
-        prefix = f".{self._name[:180]}."
         for name in os.listdir(self._parent):
-            left = name.removeprefix(prefix)
+            left = name.removeprefix(self._prefix)
             if left == name or len(left.partition(".")[0]) != 32:
                 continue
             path = os.path.join(self._parent, name)
@@ -184,6 +191,12 @@ class Destination:
         else:
             with contextlib.suppress(OSError):
                 os.unlink(path)
+
+
+def _short(name: str) -> str:
+    """A name to which 75 bytes can be added, where names have 255 bytes."""
+    data = os.fsencode(name)
+    return name if len(data) <= 180 else data[:140].decode(errors="ignore") + hashlib.sha256(data).hexdigest()[:32]
 
 
 def _only_one(path: str) -> int | None:

@@ -93,9 +93,9 @@ class ZipDestination(Destination):
             os.rename(self._staged, self.final)
 
     def _close(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._zip.close()
-        self._file.close()
+        for file in (self._zip, self._file):
+            with contextlib.suppress(OSError, ValueError):  # what is buffered can't be written to a full disk
+                file.close()
 
 
 __all__ = ["ZipDestination"]

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from txstore.boxes import Box, full
-from txstore.compaction.importmeta import ImportedArray, imported_array, strict
+from txstore.compaction.importmeta import ImportedArray, attributes_of, imported_array
 from txstore.compaction.progress import Meter, Progress
 from txstore.compaction.window import items_ahead, ordered
 from txstore.compaction.zarrchunks import SourceChunk, ZarrChunks
@@ -245,8 +245,9 @@ class _Run:
 
     def _group(self, relative: str, group: Any, target: str) -> None:
         notes: list[str] = []
-        attributes = strict(group.attrs.asdict(), notes)
-        self._note(f"group {relative or '/'!r}", notes)
+        what = f"group {relative or '/'!r}"
+        attributes = attributes_of(what, group, notes)
+        self._note(what, notes)
         if target:
             self._checked(relative, target)
             self._tx.create_group(target, attributes=attributes)

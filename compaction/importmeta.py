@@ -100,7 +100,7 @@ def imported_array(path: str, array: Any) -> ImportedArray:
         If it can't be held; the message names it.
     """
     notes: list[str] = []
-    attributes = strict(array.attrs.asdict(), notes)
+    attributes = attributes_of(f"array {path or '/'!r}", array, notes)
     document = json.loads(json.dumps(array.metadata.to_dict(), default=_refused))
     try:
         if document["zarr_format"] == 3:
@@ -200,17 +200,28 @@ def _from_v2(
 # --- attributes ----------------------------------------------------------------------------------
 
 
-def strict(attributes: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+def attributes_of(what: str, node: Any, notes: list[str]) -> dict[str, Any]:
     """Attributes as strict JSON: bare NaN and infinities, which Python's JSON takes, become the strings of Zarr.
 
     Parameters
     ----------
-    attributes : mapping
-        As they were read.
+    what : str
+        What has them, for messages.
+    node : zarr.Array or zarr.Group
+        As zarr-python has opened it.
     notes : list of str
         What was replaced is added to it.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are none.
     """
-    return {key: _strict(value, key, notes) for key, value in attributes.items()}
+    try:
+        found = node.attrs.asdict()
+    except (TypeError, ValueError):
+        raise InvalidInputError(f"{what} can't be imported: its attributes are no JSON object") from None
+    return {key: _strict(value, key, notes) for key, value in found.items()}
 
 
 def _strict(value: Any, where: str, notes: list[str]) -> Any:
@@ -225,4 +236,4 @@ def _strict(value: Any, where: str, notes: list[str]) -> Any:
     return value
 
 
-__all__ = ["ChunkLayout", "ImportedArray", "imported_array", "strict"]
+__all__ = ["ChunkLayout", "ImportedArray", "attributes_of", "imported_array"]

@@ -96,15 +96,20 @@ def form_of(
     InvalidInputError
         If the profile or the format can't hold the array; the message names it and what can.
     """
-    if not sharded:
+    notes: tuple[str, ...] = ()
+    if meta.shards is not None and sharded and meta.dtype.kind == "V":
+        notes = ("written in chunks, for zarr-python can't open shards of records or raw bytes",)
+    if not sharded or notes:
         meta = replace(meta, shards=None)
-    form = Form(meta, attributes, meta.fill_value)
+    form = Form(meta, attributes, meta.fill_value, notes=notes)
     try:
         if profile == "portable":
             form = _portable(path, form, shape, zarr_format)
         if zarr_format == 2:
             dtype_to_v2(form.meta.dtype)
-            form = _in_v2(form, portable=profile == "portable")
+            form = _in_v2(form)
+        if profile == "portable":
+            form = _unmasked(form) if zarr_format == 2 else _mask_for_xarray(form)
     except DTypeError as error:
         raise InvalidInputError(f"array {path!r}: {error}; zarr_format=3 holds it") from None
     chunks = prod(-(-extent // chunk) for extent, chunk in zip(shape, meta.chunks, strict=True))
@@ -120,7 +125,7 @@ def form_of(
 # --- v2 ------------------------------------------------------------------------------------------
 
 
-def _in_v2(form: Form, *, portable: bool) -> Form:
+def _in_v2(form: Form) -> Form:
     meta, attributes = form.meta, dict(form.attributes)
     notes = list(form.notes)
     codecs = holdable(meta.codecs)
@@ -129,15 +134,17 @@ def _in_v2(form: Form, *, portable: bool) -> Form:
         notes.append(f"Zarr v2 has no place for {dropped} behind the compressor: left out")
     if meta.dimension_names is not None:
         attributes[DIMENSIONS] = list(meta.dimension_names)
-    form = replace(
+    return replace(
         form,
         meta=replace(meta, codecs=codecs),
         attributes=attributes,
         copies=form.copies and codecs == meta.codecs,
-        dense=not says_exactly(meta.dtype, meta.fill_value),
+        dense=form.dense or not says_exactly(meta.dtype, meta.fill_value),
         notes=tuple(notes),
     )
-    return _unmasked(form) if portable else form
+
+
+# --- what marks missing cells --------------------------------------------------------------------
 
 
 def _unmasked(form: Form) -> Form:
@@ -154,18 +161,35 @@ def _unmasked(form: Form) -> Form:
 
 
 def _declared_mask(attributes: dict[str, Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:
-    """The value that the attributes say marks missing cells."""
+    """The value that the attributes say marks missing cells: a number, or what xarray makes of one in v3."""
     value = attributes.get(_MASK)
     if value is None or isinstance(value, bool) != (dtype.kind == "b"):
         return None
-    with contextlib.suppress(DTypeError, ValueError, struct.error):
+    with contextlib.suppress(DTypeError, ValueError, TypeError, struct.error):
+        if isinstance(value, list) and dtype.kind == "c":
+            real, imag = map(_number, value)
+            return cast_fill(np.array(complex(real, imag)).astype(dtype), dtype)
         if isinstance(value, str) and dtype.kind == "f":
-            # As xarray writes it into v3.
-            value = "nan" if value == "NaN" else struct.unpack("<d", base64.standard_b64decode(value))[0]
-            return cast_fill(np.array(float(value)).astype(dtype), dtype)
+            return cast_fill(np.array(_number(value)).astype(dtype), dtype)
         if isinstance(value, int | float):
             return cast_fill(value, dtype)
     return None
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, int | float):
+        return float(value)
+    return np.nan if value == "NaN" else float(struct.unpack("<d", base64.standard_b64decode(value))[0])
+
+
+def _mask_for_xarray(form: Form) -> Form:
+    """Say in v3 what marks missing cells as xarray does, which opens no array of floats that says it with a number."""
+    mask = _declared_mask(form.attributes, form.meta.dtype)
+    if mask is None or mask.dtype.kind not in _QUIET_NAN:
+        return form
+    parts = [mask.real, mask.imag] if mask.dtype.kind == "c" else [mask]
+    coded = [base64.standard_b64encode(struct.pack("<d", float(part))).decode("ascii") for part in parts]
+    return replace(form, attributes={**form.attributes, _MASK: coded if len(coded) > 1 else coded[0]})
 
 
 # --- portable ------------------------------------------------------------------------------------

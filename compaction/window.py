@@ -55,6 +55,9 @@ def ordered(
 
     def results() -> Iterator[_Result]:
         while batch := list(islice(left, at_once)):
+            if len(batch) < at_once and not waiting:
+                yield from _each(work, batch)  # these are all: nobody else need be woken for them
+                return
             if len(waiting) >= ahead:
                 yield from first()
             waiting.append(pool.submit(_each, work, batch))

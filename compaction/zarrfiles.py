@@ -6,6 +6,7 @@ What is read comes from outside: an object larger than it can rightly be is refu
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -63,7 +64,9 @@ class DirectoryFiles:
     def size(self, key: str) -> int | None:
         """See ZarrFiles."""
         try:
-            return os.stat(os.path.join(self.root, key)).st_size
+            found = os.stat(os.path.join(self.root, key))
+            # Nothing else is an object; to open a pipe would wait for somebody to write into it.
+            return found.st_size if stat.S_ISREG(found.st_mode) else None
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -127,10 +130,12 @@ class ZipFiles:
             with self._lock, self._zip.open(key) as file:
                 file.seek(offset)
                 return _whole(file.read(length), key, length)
-        except zipfile.BadZipFile as error:
+        except CorruptionError:
+            raise
+        except Exception as error:  # each way of compressing has errors of its own, bz2 those of the system
+            if isinstance(error, OSError) and error.errno is not None:
+                raise storage_error(f"read {key} in {self.root}", error) from error
             raise CorruptionError(f"{key} in {self.root} is damaged: {error}") from error
-        except OSError as error:
-            raise storage_error(f"read {key} in {self.root}", error) from error
 
     def below(self, prefix: str) -> Iterator[str]:
         """See ZarrFiles."""
