@@ -6,22 +6,27 @@ query a round however large it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from txstore.compaction.backoff import Backoff
 from txstore.compaction.planner import Task, frame_of
-from txstore.compaction.rewrite import array_rows, tasks_in
+from txstore.compaction.rewrite import array_rows, tasks_in, tasks_of
 from txstore.core import Core, State
 from txstore.errors import NotFoundError
 from txstore.grid import WHOLE
 from txstore.index import branches, loads, lookup
+from txstore.index import engine as clock
+from txstore.index.connection import Connection
 from txstore.index.edits import MAIN, ROOT
 from txstore.index.engine import read_head
 from txstore.index.lookup import NodeRow
 from txstore.index.timeline import Timeline
 from txstore.reader import ArrayView
 from txstore.snapshot import Snapshot
+
+#: An old state gets a base where its fragments take so many times the room.
+_OUTWEIGHS = 2
 
 
 class Job(NamedTuple):
@@ -103,8 +108,7 @@ class Backlog:
         """
         with self._core.index.read() as connection:
             head = read_head(connection).head
-            named = branches.references(connection, "branch", head)
-        names = {MAIN: "main", **{branch: name for name, (branch, _) in named.items()}}
+            names = _names(connection, head)
         self._planned = {branch: upto for branch, upto in self._planned.items() if branch in names}
         self._missed = {branch: nodes for branch, nodes in self._missed.items() if branch in names and nodes}
         self.jobs = {key: job for key, job in self.jobs.items() if job.branch in names}
@@ -189,9 +193,51 @@ class Backlog:
         self.done(job)
         return None
 
+    def idle(self, idle_s: float) -> tuple[int, list[str]]:
+        """The horizon, and the branches that reach below it, where nothing has come into the store for so long.
+
+        Only then does a base at the horizon pay: as long as versions come, the horizon passes the bases that are there.
+
+        Raises
+        ------
+        StorageError, FormatError, CorruptionError
+            If the index fails.
+        """
+        with self._core.index.read() as connection:
+            head = read_head(connection)
+            if not head.horizon or clock.now_us() - head.head_at < idle_s * 1e6:
+                return head.horizon, []
+            rows = {row.id: row.created for row in branches.all_branches(connection)} | {MAIN: 0}
+            names = _names(connection, head.head)
+        return head.horizon, [name for branch, name in names.items() if rows[branch] <= head.horizon]
+
+    def outweighed(self, state: State, timeline: Timeline) -> Iterator[tuple[Job, ArrayView]]:
+        """Partitions whose fragments, which a state needs, take much more room than a base for it would.
+
+        What a base takes is guessed from the newest one. Where there is none, one there is waited for first.
+        """
+        snapshot = Snapshot(self._core, state, timeline)
+        for view, task in tasks_of(snapshot, "", self._min_fragments):
+            held, newest = (
+                timeline.table(view.node, task.partition, view.grid, view.meta.dtype.itemsize, version)
+                for version in (state.version, timeline.upto)
+            )
+            if newest.base is None or newest.after <= state.version:
+                continue
+            fragments = [one for one in held.fragments(state.version) if one.version > held.after]
+            room = sum(one.directory(view.grid.chunks).nbytes for one in fragments if not one.stripped)
+            if room >= _OUTWEIGHS * newest.base.directory(view.grid.chunks).nbytes:
+                yield Job(state.branch, state.branch_name, task), view
+
     def done(self, job: Job) -> None:
         """Forget a job."""
         self.jobs.pop(job.key, None)
+
+
+def _names(connection: Connection, head: int) -> dict[int, str]:
+    """The live branches, main among them."""
+    named = branches.references(connection, "branch", head)
+    return {MAIN: "main", **{branch: name for name, (branch, _) in named.items()}}
 
 
 def located(snapshot: Snapshot, timeline: Timeline, version: int, node: int) -> tuple[NodeRow, str] | None:

@@ -161,4 +161,4 @@ def _delete_files(core: Core, freed: retention.Freed, pause: Callable[[int], Non
             freed.segments += 1
             freed.bytes += size
     finally:
-        retention.bury(core.index, buried)
+        retention.bury(core.index, buried, were_live=True)

@@ -26,7 +26,7 @@ from txstore.compaction.rewrite import CompactionReport, compact_partition
 from txstore.compaction.stop import Stop, Stopped
 from txstore.compaction.tenure import LeaseLost, Tenure, tenure
 from txstore.compaction.throttle import Throttle, TokenBucket
-from txstore.core import Core
+from txstore.core import Core, State
 from txstore.errors import StorageError, StoreNotFoundError, TxStoreError
 from txstore.grid import partition_coords
 from txstore.index.engine import read_head
@@ -190,6 +190,7 @@ class Upkeep:
                 if self._backoff.ready(job.key):
                     self._guarded(job.key, "compact", partial(self._compact, job), **_about(job))
             self._expire()
+            self._settle()
             self._vacuum()
             well = bool(self._counts["errors"] == errors)
             self._counts["rounds"] += 1
@@ -255,26 +256,51 @@ class Upkeep:
                 found = backlog.measured(job, state, timeline)
                 if found is None:
                     return
-                view, task = found
-                facts = {**_about(job), "path": view.path, "partition": _coordinates(view, task.partition)}
-                self._log.info("compacting", **facts, version=state.commit, fragments=task.fragments)
-                start = time.monotonic()
-                try:
-                    report = compact_partition(
-                        core, state, view, task, CompactionReport(state.commit), None, held.lease, self._pace(held)
-                    )
-                finally:
-                    timeline.forget(task.node)
+                if self._rewrite(job._replace(task=found[1]), state, found[0], held):
+                    backlog.done(job)
+
+    def _rewrite(self, job: Job, state: State, view: ArrayView, held: Tenure) -> bool:
+        """Give a partition a base at a pinned state; whether nobody else was first."""
+        facts = {**_about(job), "path": view.path, "partition": _coordinates(view, job.task.partition)}
+        self._log.info("compacting", **facts, version=state.commit, fragments=job.task.fragments)
+        start = time.monotonic()
+        report = CompactionReport(state.commit)
+        try:
+            report = compact_partition(self._core, state, view, job.task, report, None, held.lease, self._pace(held))
+        finally:
+            view.timeline.forget(view.node)
         self._metrics.compacted(report)
         counts = report.to_dict()
         del counts["version"], counts["dry_run"]
         self._count(**counts)
         if report.lost:
             self._log.warning("lost", task="compact", reason="another was first", **facts)
-            return
-        backlog.done(job)
+            return False
         del counts["lost"], counts["partitions"]
         self._log.info("compacted", **facts, version=state.commit, **counts, seconds=round(time.monotonic() - start, 3))
+        return True
+
+    def _settle(self) -> None:
+        """Bases at the horizon of an idle store, so that vacuum need not keep what came before it."""
+        if time.monotonic() < self._vacuum_at or not self._backoff.ready("settle"):
+            return
+
+        def work() -> None:
+            horizon, names = self._backlog.idle(self._policy.vacuum_interval_s)
+            for name in names:
+                with self._core.pinned(branch=name, version=horizon) as (state, timeline):
+                    for job, view in self._backlog.outweighed(state, timeline):
+                        self._throttle(0)
+                        if self._backoff.ready(("settle", job.key)):
+                            rewrite = partial(self._settle_one, job, state, view)
+                            self._guarded(("settle", job.key), "compact", rewrite, **_about(job))
+
+        self._guarded("settle", "settle", work)
+
+    def _settle_one(self, job: Job, state: State, view: ArrayView) -> None:
+        with tenure(self._core, job.lease, self._policy.lease_ttl_s) as held:
+            if held is not None:
+                self._rewrite(job, state, view, held)
 
     def _expire(self) -> None:
         if not self._policy.expires or not self._backoff.ready("expire"):

@@ -3,20 +3,20 @@
 What is checked: the database's own integrity; the head row; the order of commits; transaction ids; each node's
 parent and document; shapes; each fragment's and base's geometry and directory; that every place lies in a segment
 that is there, and its bytes match their checksum and decode to the tile's cells; reference counts; and that every
-file on disk is known.
+segment file on disk is known. Other files are noticed.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from txstore.boxes import Box
 from txstore.codecs import TileCodec
+from txstore.compaction.findings import Findings, Problem, VerifyReport
 from txstore.compaction.progress import Progress
 from txstore.core import Core
 from txstore.errors import CorruptionError, NotFoundError, StorageError, TxStoreError
@@ -31,63 +31,11 @@ from txstore.index.timeline import partition_extent
 from txstore.metadata import ArrayMetadata
 from txstore.segment import Kind, Place, decode_mask
 from txstore.segmentheader import HEADER_SIZE, check_header
+from txstore.sink import UNFINISHED
 from txstore.storage import segment_key, segment_of
 
 if TYPE_CHECKING:
     from txstore.store import Store
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that is wrong.
-
-    Attributes
-    ----------
-    kind : str
-        ``"index"``, ``"commit"``, ``"node"``, ``"fragment"``, ``"base"``, ``"segment"`` or ``"orphan"``.
-    where : str
-        The row, array, segment or file.
-    message : str
-        What is wrong with it.
-    """
-
-    kind: str
-    where: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.where}: {self.message}"
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """What was checked and what is wrong.
-
-    Attributes
-    ----------
-    problems : tuple of Problem
-        Empty: all is well.
-    rows : int
-        Rows of fragments and bases.
-    tiles : int
-        Places whose bytes were read and decoded.
-    bytes : int
-        Encoded bytes.
-    """
-
-    problems: tuple[Problem, ...]
-    rows: int = 0
-    tiles: int = 0
-    bytes: int = 0
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as a JSON-able dict."""
-        return {"ok": self.ok, **asdict(self)}
 
 
 @dataclass
@@ -99,21 +47,6 @@ class _Array:
     meta: ArrayMetadata
     grid: Grid
     codec: TileCodec
-
-
-@dataclass
-class _Findings:
-    """What has been found so far."""
-
-    problems: list[Problem] = field(default_factory=list)
-    rows: int = 0
-    tiles: int = 0
-    n_bytes: int = 0
-    refs: Counter[tuple[bytes, bool]] = field(default_factory=Counter)
-    seen: set[tuple[bytes, int]] = field(default_factory=set)
-
-    def add(self, kind: str, where: str, message: object) -> None:
-        self.problems.append(Problem(kind, where, str(message)))
 
 
 def verify(
@@ -133,7 +66,7 @@ def verify(
         If the index can't even be opened.
     """
     core = store._core
-    found = _Findings()
+    found = Findings()
     path = path.strip("/")
     with core.index.read() as connection:
         # One SQL snapshot for all rows; files that vacuum deletes meanwhile are told from lost ones below.
@@ -152,13 +85,13 @@ def verify(
             _segments(core, connection, found)
     if progress is not None:
         progress(Progress(len(arrays), len(arrays), "arrays", path))
-    return VerifyReport(tuple(found.problems), found.rows, found.tiles, found.n_bytes)
+    return found.report()
 
 
 # --- the index ----------------------------------------------------------------------------------
 
 
-def _commits(connection: Connection, head: Head, found: _Findings) -> None:
+def _commits(connection: Connection, head: Head, found: Findings) -> None:
     table = schema.commits
     before, before_at = 0, -1
     statement = sa.select(table.c.version, table.c.committed_at, table.c.txid, table.c.touched, table.c.branch)
@@ -190,7 +123,7 @@ def _known(connection: Connection, path: str) -> bool:
     return connection.execute(sa.select(rows.c.node).where(rows.c.name == name).limit(1)).first() is not None
 
 
-def _arrays(connection: Connection, found: _Findings, path: str) -> Iterator[_Array]:
+def _arrays(connection: Connection, found: Findings, path: str) -> Iterator[_Array]:
     """Every array that there ever was (or those that hang at or below a path in some version)."""
     rows, nodes = schema.node_versions, schema.nodes
     kinds = {row.id: (row.kind, row.partition) for row in connection.execute(sa.select(nodes))}
@@ -248,7 +181,7 @@ def _arrays(connection: Connection, found: _Findings, path: str) -> Iterator[_Ar
 # --- fragments and bases ------------------------------------------------------------------------
 
 
-def _array(core: Core, connection: Connection, array: _Array, head: Head, found: _Findings, pool: Executor) -> None:
+def _array(core: Core, connection: Connection, array: _Array, head: Head, found: Findings, pool: Executor) -> None:
     ndim = array.grid.ndim
     shapes = schema.shapes
     for version, data in connection.execute(
@@ -316,7 +249,7 @@ def _tiles(
     core: Core,
     array: _Array,
     jobs: list[tuple[str, Fragment, int, Place, bool]],
-    found: _Findings,
+    found: Findings,
     pool: Executor,
 ) -> None:
     """Read, check and decode tiles."""
@@ -350,7 +283,7 @@ def _tiles(
 # --- segments -----------------------------------------------------------------------------------
 
 
-def _segments(core: Core, connection: Connection, found: _Findings) -> None:
+def _segments(core: Core, connection: Connection, found: Findings) -> None:
     segments, blobs = schema.segments, schema.blobs
     rows = {row.uuid: row for row in connection.execute(sa.select(segments))}
     for uuid, row in rows.items():
@@ -379,13 +312,21 @@ def _segments(core: Core, connection: Connection, found: _Findings) -> None:
         found.add("segment", uuid.hex(), f"{count} rows point to it, but it is not there{' inline' if inline else ''}")
     # A file that is written right now has been announced before it was made, so files are listed first
     # and their rows looked up afterwards, in a newer snapshot than the one above.
-    strangers = [key for key in core.storage.list() if segment_of(key) not in rows]
-    if strangers:
+    storage = core.storage
+    files = [key for key in storage.list() if segment_of(key) not in rows]
+    begun = [key for key in storage.list(unfinished=True) if segment_of(key) not in rows]
+    if files or begun:
         with core.index.read() as later:
-            known = lookup.live_segments(later, [segment_of(key) for key in strangers])
-        for key in strangers:
-            if segment_of(key) not in known and core.storage.size(key) is not None:
+            known = lookup.live_segments(later, [segment_of(key) for key in (*files, *begun)])
+        for key in files:
+            if segment_of(key) not in known and storage.size(key) is not None:
                 found.add("orphan", key, "no row knows this file")
+        still = set(storage.list(unfinished=True)) if begun else set()
+        for key in begun:
+            if segment_of(key) not in known and key in still:
+                found.notice("stray", key + UNFINISHED, "an unfinished file that no row knows; it can be deleted")
+    for path in storage.strays():
+        found.notice("stray", path, "no file of txstore; move it elsewhere")
 
 
 __all__ = ["Problem", "VerifyReport", "verify"]

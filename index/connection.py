@@ -56,6 +56,11 @@ class Connection:
     def _send_many(self, text: str, rows: Sequence[Mapping[str, Any]]) -> None:
         self._raw.executemany(text, rows)
 
+    @property
+    def pristine(self) -> bool:
+        """Whether nothing went through SQLAlchemy, whose results may keep a statement open, and with it a snapshot."""
+        return self._core is None
+
     # --- transactions ---------------------------------------------------------------------------
 
     def begin(self, *, write: bool) -> None:

@@ -60,6 +60,7 @@ class SQLiteDialect:
         self._sync = sync
         self._timeout_s = timeout_s
         self._unchecked_bytes = 0
+        self._identity: tuple[int, int] | None = None
         self.lock = FileLock(lock_path, timeout_s)
 
     def connect(self) -> Connection:
@@ -86,6 +87,27 @@ class SQLiteDialect:
             f"PRAGMA cache_size=-16384; PRAGMA synchronous={'FULL' if self._sync else 'OFF'}"
         )
         return Connection(raw, self)
+
+    def check_place(self) -> None:
+        """Make sure that the file is still the one that was opened: SQLite goes on writing into one that is gone.
+
+        Raises
+        ------
+        StorageError
+            If it has been removed, or another one has taken its place.
+        """
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            identity = None
+        else:
+            identity = found.st_dev, found.st_ino
+        if self._identity is None:
+            self._identity = identity  # the first connection, which is about to be made, tells what is wrong
+        elif identity != self._identity:
+            raise StorageError(
+                f"the index {self.path} has been removed or replaced since the store was opened; open the store again"
+            )
 
     def _immutable(self) -> bool:
         """Whether nobody can write beside this reader, so that SQLite need not make the file by which it shares.

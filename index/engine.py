@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from txstore.errors import FormatError, StoreClosedError
+from txstore.errors import FormatError, StoreClosedError, TxStoreError
 from txstore.index.connection import Connection
 from txstore.index.dialects import SQLiteDialect
 from txstore.index.format import FORMAT
@@ -87,6 +87,7 @@ class Index:
             # Closing an inherited connection would drop the parent's locks: keep it, unused, for ever.
             self._inherited.append(self._idle)
             self._idle, self._pid = deque(), os.getpid()
+        self.dialect.check_place()
         try:
             return self._idle.pop()
         except IndexError:
@@ -131,16 +132,19 @@ class Index:
             connection.begin(write=False)
             yield connection
             connection.commit()
-        except BaseException as error:
-            if self.dialect.translate(error) is None:
-                # Somebody found that a name is not there: no fault of the connection.
+        except TxStoreError:
+            # Somebody found that a name is not there: no fault of the connection.
+            if connection.pristine:
                 connection.rollback()
                 self._give(connection)
-                raise
+            else:
+                self._drop(connection)
+            raise
+        except BaseException as error:
             self._drop(connection)
             self._raise_translated(error)
-        else:
-            self._give(connection)
+            raise
+        self._give(connection)
 
     def peek(self) -> Head:
         """The head row as it is now: one statement, which is a snapshot by itself.

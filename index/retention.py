@@ -369,14 +369,20 @@ def doomed(index: Index) -> list[tuple[bytes, int]]:
     return [(row[0], row[1]) for row in rows]
 
 
-def bury(index: Index, uuids: list[bytes]) -> None:
-    """Forget doomed segments whose files have been deleted."""
+def bury(index: Index, uuids: list[bytes], *, were_live: bool = False) -> None:
+    """Forget doomed segments whose files have been deleted; of those that were live, readers may still have some open.
+
+    So maintenance is raised once more: who sees that closes what is gone
+    (:meth:`txstore.storage.LocalStorage.maintained`), and only then the room on the disk is free.
+    """
     table = schema.segments
     for start in range(0, len(uuids), _STEP):
         with index.maintain() as connection:
             connection.execute(
                 table.delete().where(table.c.uuid.in_(uuids[start : start + _STEP]), table.c.state == "doomed")
             )
+            if were_live:
+                connection.execute(schema.store.update().values(maintenance=schema.store.c.maintenance + 1))
 
 
 def shrink(index: Index, pages: int = 2000, between: Callable[[], object] | None = None) -> None:

@@ -30,7 +30,7 @@ from txstore.segment import Kind
 from txstore.tables import PartitionTable
 
 #: Partition tables kept in memory for one branch.
-_MAX_TABLES = 4096
+_MAX_TABLES = 16384
 #: And of those of older bases.
 _MAX_OLD = 64
 
@@ -70,7 +70,7 @@ class Timeline:
         #: Tables of older bases, by the version of the base, and which base a version has.
         self._old_tables: OrderedDict[tuple[int, bytes, int], PartitionTable] = OrderedDict()
         self._old_bases: OrderedDict[tuple[int, bytes, int], int] = OrderedDict()
-        self._partitions: dict[int, tuple[int, list[bytes]]] = {}
+        self._partitions: dict[int, tuple[tuple[int, int], list[bytes]]] = {}
 
     @property
     def branch(self) -> int:
@@ -322,13 +322,15 @@ class Timeline:
     def partitions(self, node: int, version: int) -> list[bytes]:
         """The partitions of an array that hold anything at that version, WHOLE left out."""
         with self._lock:
+            # Vacuum may have put a base where there was nothing but a fill of the whole array.
+            known = version, self._maintenance
             entry = self._partitions.get(node)
-            if entry is not None and version == entry[0]:
+            if entry is not None and entry[0] == known:
                 return entry[1]
         with self._index.read() as connection:
             found = [key for key in lookup.partitions(connection, self.at(version), node) if key != WHOLE]
         with self._lock:
-            self._partitions[node] = version, found
+            self._partitions[node] = known, found
         return found
 
     def require_retained(self, version: int) -> None:
@@ -339,6 +341,7 @@ class Timeline:
     def forget(self, node: int | None = None) -> None:
         """Drop what is known of the fragments of an array (None: of all), so that it is read again."""
         with self._lock:
+            self._partitions.clear()
             for tables in (self._tables, self._old_tables):
                 for key in [key for key in tables if node is None or key[0] == node]:
                     del tables[key]  # type: ignore[arg-type]

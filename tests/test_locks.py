@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scripts import eventually, process, run, says, tell
 
-from txstore import waiting
+from txstore import locks, waiting
 from txstore.errors import StorageError
 from txstore.locks import FileLock
 
@@ -235,7 +240,7 @@ def test_a_forked_child_does_not_keep_the_lock(path: Path) -> None:
 
 FORKED_CHILD = """
 import os, sys, threading
-from txstore import waiting
+from txstore import locks, waiting
 from txstore.errors import StorageError
 from txstore.locks import FileLock
 
@@ -419,6 +424,56 @@ def test_an_interrupt_ends_the_wait(path: Path) -> None:
         assert says(waiter) == "got"
 
 
+HOLD_AGAIN = """
+import sys, time
+from txstore.locks import FileLock
+lock = FileLock(sys.argv[1])
+for line in sys.stdin:
+    with lock:
+        print("held", flush=True)
+        time.sleep(0.04)
+    print("released", flush=True)
+"""
+
+
+def test_an_interrupt_anywhere_leaves_nothing_locked(path: Path) -> None:
+    """Raised where the interpreter looks for signals: in this thread, on entering a function and after each call."""
+    lock = FileLock(path, timeout_s=20)
+    here = {module.__file__ for module in (locks, waiting)}
+    at = looks = interrupted = 0
+
+    def look(frame: Any, event: str, _: Any) -> None:
+        nonlocal looks
+        if frame.f_code.co_filename in here and event in ("call", "c_return"):
+            looks += 1
+            if looks == at:
+                raise KeyboardInterrupt
+
+    with process(HOLD_AGAIN, path) as holder:
+        while looks >= at:
+            at, looks = at + 1, 0
+            tell(holder)
+            assert says(holder) == "held"
+            sys.setprofile(look)
+            try:
+                lock.acquire()
+            except KeyboardInterrupt:
+                interrupted += 1
+            finally:
+                sys.setprofile(None)
+            if looks >= at:
+                assert not lock.held
+            else:
+                lock.release()
+            assert says(holder) == "released"
+            # Another process gets it at once, and what it then holds is not ours as well.
+            tell(holder)
+            assert says(holder) == "held"
+            with lock:
+                assert says(holder) == "released"
+        assert interrupted > 20
+
+
 def test_close(path: Path) -> None:
     lock = FileLock(path, timeout_s=0.05)
     with lock:
@@ -440,6 +495,45 @@ def test_a_dropped_lock_leaves_no_descriptor(path: Path) -> None:
         assert len(os.listdir("/proc/self/fd")) == before + 2
     del lock
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def refuse_to_unlock(number: int, operation: int, flock: Callable[[int, int], None] = fcntl.flock) -> None:
+    """``flock`` that locks and fails to unlock."""
+    if operation == fcntl.LOCK_UN:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    flock(number, operation)
+
+
+TAKE = """
+import sys
+from txstore.locks import FileLock
+with FileLock(sys.argv[1], timeout_s=20):
+    print("taken")
+"""
+
+
+def test_a_lock_that_can_not_be_unlocked_is_given_up_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = FileLock(path)
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", refuse_to_unlock)
+        for _ in range(2):
+            with lock:
+                assert lock.held
+            assert not lock.held
+            # Neither the lock is kept nor the queue: either would keep everybody else out for ever.
+            assert run(TAKE, path) == "taken\n"
+    with lock:
+        pass
+
+
+def test_a_descriptor_that_somebody_has_closed(path: Path) -> None:
+    lock = FileLock(path)
+    with lock:
+        os.close(lock._lock.number)  # type: ignore[union-attr]
+    assert not lock.held
+    assert run(TAKE, path) == "taken\n"
+    with lock:
+        assert lock.held
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -167,6 +168,106 @@ def test_a_file_deleted_elsewhere_stays_readable_where_it_is_open(storage: Local
     assert storage.read(KEY, 0, 3) == b"abc"
     with pytest.raises(MissingFileError):
         LocalStorage(storage.root).read(KEY, 0, 3)
+
+
+def room(storage: LocalStorage) -> int:
+    """Bytes of files that have been deleted and are open: what the file system can't use again yet."""
+    total = 0
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            target, found = os.readlink(f"/proc/self/fd/{number}"), os.stat(f"/proc/self/fd/{number}")
+        except OSError:
+            continue
+        if target.startswith(storage.root) and not found.st_nlink:
+            total += found.st_size
+    return total
+
+
+def test_files_deleted_elsewhere_give_their_room_back(storage: LocalStorage) -> None:
+    for key in KEYS[:5]:
+        write(storage, key, bytes(1000))
+        assert storage.read(key, 0, 1) == b"\0"
+    other = LocalStorage(storage.root)
+    for key in KEYS[:3]:
+        other.delete(key)
+    assert room(storage) == 3000
+    storage.maintained(0)
+    assert room(storage) == 0
+    before = len(os.listdir("/proc/self/fd"))
+    for key in KEYS[3:5]:
+        assert storage.read(key, 0, 1) == b"\0"
+    assert len(os.listdir("/proc/self/fd")) == before, "what is there has stayed open"
+    other.delete(KEYS[3])
+    storage.maintained(0)  # nothing has happened
+    assert room(storage) == 1000
+    storage.maintained(1)
+    assert room(storage) == 0
+    with pytest.raises(MissingFileError):
+        storage.read(KEYS[0], 0, 1)
+
+
+def test_a_file_deleted_here_gives_its_room_back_at_once(storage: LocalStorage) -> None:
+    """Also when it is being opened at the same moment, over and over."""
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            for key in KEYS[:8]:
+                with contextlib.suppress(MissingFileError):
+                    storage.read(key, 0, 1)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(100):
+            for key in KEYS[:8]:
+                write(storage, key, b"abc")
+            for key in KEYS[:8]:
+                storage.delete(key)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert room(storage) == 0
+
+
+def test_a_forked_child_has_files_of_its_own(tmp_path: Path) -> None:
+    """And a lock of its own: that of its parent may be held by a thread that it does not have."""
+    assert run(FORKED, tmp_path) == "good\n"
+
+
+FORKED = """
+import itertools, os, sys, threading
+from txstore.storage import LocalStorage, segment_key
+storage = LocalStorage(sys.argv[1], sync=False, max_open=2)
+counter = itertools.count()
+keys = [segment_key(bytes([number]) * 16) for number in range(6)]
+for key in keys:
+    sink = storage.create(key)
+    sink.write(key.encode())
+    sink.commit()
+stop = threading.Event()
+def read():
+    while not stop.is_set():
+        for key in keys:
+            assert storage.read(key, 0, len(key)) == key.encode()
+            storage.maintained(next(counter))
+threads = [threading.Thread(target=read) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for _ in range(100):
+    child = os.fork()
+    if not child:
+        for key in keys:
+            assert storage.read(key, 0, len(key)) == key.encode()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+stop.set()
+for thread in threads:
+    thread.join()
+print("good")
+"""
 
 
 @pytest.mark.parametrize(

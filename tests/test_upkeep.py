@@ -20,13 +20,14 @@ from histories import create, noise, put, sql
 
 from txstore.compaction.backlog import Backlog
 from txstore.compaction.backoff import Backoff
+from txstore.compaction.daemon import Daemon, DaemonReport
 from txstore.compaction.joblog import JobLog
 from txstore.compaction.policy import Policy
 from txstore.compaction.rewrite import CompactionReport, compact_partition, tasks_of
 from txstore.compaction.stop import Stop, Stopped
 from txstore.compaction.tenure import LeaseLost, tenure
 from txstore.compaction.throttle import Throttle, TokenBucket
-from txstore.errors import InvalidInputError
+from txstore.errors import InvalidInputError, SnapshotExpiredError
 from txstore.holder import Holder
 from txstore.index import engine, leases, retention
 from txstore.snapshot import Snapshot
@@ -455,3 +456,78 @@ def test_an_idle_store_is_not_looked_at_again(store: Any, monkeypatch: pytest.Mo
     assert waiting.refresh() == []
     put(store, "a", 0, 1)
     assert [job.key for job in waiting.refresh()] == [job.key]
+
+
+# -- an idle store --------------------------------------------------------------------------------
+
+
+def written(store: Any, commits: int, **options: Any) -> dict[int, np.ndarray[Any, Any]]:
+    """An array that each commit writes anew: what every version of it holds."""
+    create(store, "a", noise(5000, seed=0), chunks=(1000,), codecs=())
+    found = {}
+    for seed in range(1, commits):
+        data = noise(5000, seed=seed)
+        found[put(store, "a", ..., data, **options).version] = data
+    return found
+
+
+def kept(store: Any, **policy: Any) -> DaemonReport:
+    """What a round of a daemon does, with a vacuum."""
+    rules = Policy(min_fragments=4, keep_last=5, **policy)
+    return Daemon(store, rules, stream=io.StringIO()).run(once=True)
+
+
+def test_an_idle_store_lets_go_what_came_before_the_horizon(store: Any, tmp_path: Path) -> None:
+    """The base at the head is of no use to the oldest version that is kept: it gets one of its own."""
+    states = written(store, 30)
+    horizon, head = sorted(states)[-5], sorted(states)[-1]
+    report = kept(store, vacuum_interval_s=0)
+    assert (report.partitions, report.errors) == (2, 0)
+    assert sql(tmp_path, "SELECT horizon FROM store") == [(horizon,)]
+    assert sql(tmp_path, "SELECT version FROM bases ORDER BY version") == [(horizon,), (head,)]
+    assert sql(tmp_path, "SELECT min(version) > ? FROM fragments", horizon) == [(1,)]
+    for version in range(horizon, head + 1):
+        assert (store.snapshot(version=version)["a"][...] == states[version]).all()
+    with pytest.raises(SnapshotExpiredError):
+        store.snapshot(version=horizon - 1)["a"][...]
+    again = kept(store, vacuum_interval_s=0)
+    assert (again.partitions, again.vacuumed_fragments, again.errors) == (0, 0, 0)
+
+
+def test_a_store_in_use_is_left_to_the_horizon(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as versions come, the horizon comes past the bases that are there."""
+    states = written(store, 30)
+    assert kept(store, vacuum_interval_s=3600).partitions == 1
+    assert sql(tmp_path, "SELECT version FROM bases") == [(max(states),)]
+    assert sql(tmp_path, "SELECT count(*) FROM fragments") == [(30,)]
+    later = engine.now_us() + 3_601_000_000
+    monkeypatch.setattr(engine, "now_us", lambda: later)
+    assert kept(store, vacuum_interval_s=3600).partitions == 1
+    assert sql(tmp_path, "SELECT count(*) FROM fragments") == [(4,)]
+    assert (store["a"][...] == states[max(states)]).all()
+
+
+def test_little_garbage_is_not_worth_a_base(store: Any, tmp_path: Path) -> None:
+    create(store, "a", noise(50_000), chunks=(10_000,), codecs=())
+    for cell in range(20):
+        put(store, "a", np.s_[cell : cell + 2], [cell, 1])
+    assert kept(store, vacuum_interval_s=0).partitions == 1
+    assert sql(tmp_path, "SELECT count(*) FROM bases") == [(1,)]
+    assert sql(tmp_path, "SELECT count(*) FROM fragments") == [(21,)]
+
+
+def test_an_idle_branch_lets_go_as_well(store: Any, tmp_path: Path) -> None:
+    written(store, 3)
+    store.create_branch("side")
+    states = {}
+    for seed in range(100, 120):
+        data = noise(5000, seed=seed)
+        states[put(store, "a", ..., data, branch="side").version] = data
+    for number in range(6):  # main goes on, and with it the horizon
+        create(store, f"other {number}", [1])
+    report = kept(store, vacuum_interval_s=0)
+    assert report.errors == 0
+    (horizon,) = sql(tmp_path, "SELECT horizon FROM store")[0]
+    assert horizon > max(states)
+    assert (store.snapshot(branch="side")["a"][...] == states[max(states)]).all()
+    assert sql(tmp_path, "SELECT count(*) FROM fragments WHERE branch <> 0") == [(0,)]

@@ -230,6 +230,7 @@ class Core:
         if main is None:
             return None
         head = self.index.peek()
+        self.known_head = max(self.known_head, head.head)
         return main if head.head == main[0].head and main[1].knows(head) else None
 
     def _newest_main(self, connection: Connection, head: Head) -> tuple[State, Timeline] | None:

@@ -6,7 +6,6 @@ by age.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import threading
@@ -17,7 +16,7 @@ from types import TracebackType
 from txstore.descriptors import Descriptor, generation, guard
 from txstore.errors import StorageError
 from txstore.failures import storage_error
-from txstore.waiting import FairMutex, KernelWaiter
+from txstore.waiting import Attempt, FairMutex, KernelWaiter
 
 _TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
 
@@ -104,9 +103,9 @@ class FileLock:
             # Interrupts included: they may come after the lock has.
             if mutex.owner == me:
                 self._mine = False
-                with contextlib.suppress(OSError):
-                    if self._lock is not None:
-                        self._lock.unlock()
+                for descriptor in (self._lock, self._queue):
+                    if descriptor is not None:
+                        descriptor.unlock()
                 mutex.release()
             if isinstance(error, OSError) and not isinstance(error, StorageError):
                 raise storage_error(f"lock {self.path}", error) from error
@@ -114,9 +113,9 @@ class FileLock:
 
     def _acquire(self, deadline: float) -> None:
         queue, lock = self._queue, self._lock
-        if queue is None:
+        if queue is None or not queue.usable:
             queue = self._queue = Descriptor(self.path + ".queue", os.O_RDWR | os.O_CREAT)
-        if lock is None:
+        if lock is None or not lock.usable:
             lock = self._lock = Descriptor(self.path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(queue.number, _TRY)
@@ -128,36 +127,37 @@ class FileLock:
         except BlockingIOError:
             self._wait(None, lock, deadline)
         finally:
-            fcntl.flock(queue.number, fcntl.LOCK_UN)
+            queue.unlock()
 
     def _wait(self, queue: Descriptor | None, lock: Descriptor, deadline: float) -> None:
-        came: bool | None = None
-        while came is None:
-            waiter = self._waiter
-            if waiter is None or waiter.over:
-                waiter = self._waiter = KernelWaiter(os.path.basename(self.path))
-            try:
-                came = waiter.acquire(queue, lock, deadline - time.monotonic())
-            except BaseException:
-                if waiter.over:
-                    self._leave(queue)
-                raise
+        attempt = Attempt(queue, lock)
+        try:
+            while self._waiter is None or not self._waiter.ask(attempt):
+                self._waiter = KernelWaiter(os.path.basename(self.path))
+            came = attempt.wait(deadline - time.monotonic())
+        except OSError:
+            raise
+        except BaseException:
+            # An interrupt may come at any point: nothing that the attempt had to do with is used again.
+            self._forget(queue)
+            attempt.give_up()
+            raise
         if not came:
-            self._leave(queue)
+            self._forget(queue)
             raise StorageError(
                 f"waited {self.timeout_s:g} s for the lock {self.path}{_held_by(self.path)}"
                 f"{_held_by(self.path + '.queue', 'next in line is')}; if one of them hangs, end it: the lock goes "
                 "with it. To delete the file would let two processes write at once"
             )
 
-    def _leave(self, queue: Descriptor | None) -> None:
-        """Forget the descriptors of an attempt that was given up: they are the thread's that still waits."""
-        self._lock = None
+    def _forget(self, queue: Descriptor | None) -> None:
+        """Leave the descriptors of an attempt that was given up to the thread that still waits."""
+        self._lock = self._waiter = None
         if queue is not None:
             self._queue = None
 
     def release(self) -> None:
-        """Give the lock to who waits.
+        """Give the lock to who waits. What was done under it is done: no failure of the system comes out of here.
 
         Raises
         ------
@@ -171,9 +171,7 @@ class FileLock:
             raise StorageError(f"this thread does not hold the lock {self.path}")
         self._mine = False
         try:
-            fcntl.flock(self._lock.number, fcntl.LOCK_UN)
-        except OSError as error:
-            raise storage_error(f"unlock {self.path}", error) from error
+            self._lock.unlock()
         finally:
             mutex.release()
 

@@ -6,6 +6,8 @@ import os
 import threading
 from collections.abc import Callable
 
+from txstore.descriptors import renew_in_children
+
 
 class OpenFile:
     """A file that is open for reading; closed when the last user drops it.
@@ -39,17 +41,20 @@ class OpenFiles:
     Notes
     -----
     Thread safety: safe, and without a lock where the file is open. Fork: a child starts with none.
+
+    A file that has been deleted takes its room on the disk for as long as it is open here: see :meth:`drop_deleted`.
     """
 
     def __init__(self, limit: int, path_of: Callable[[str], str]) -> None:
         self._limit = max(limit, 1)
         self._path_of = path_of
-        self._renew()
+        self.renew()
+        renew_in_children(self)
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Begin with nothing: at first, and in a forked child."""
         self._files: dict[str, OpenFile] = {}
         self._opening = threading.RLock()
-        self._pid = os.getpid()
 
     def get(self, key: str) -> OpenFile:
         """The open file of a key.
@@ -59,8 +64,6 @@ class OpenFiles:
         OSError
             If it can't be opened.
         """
-        if self._pid != os.getpid():
-            self._renew()
         file = self._files.get(key)
         if file is None:
             return self._open(key)
@@ -87,12 +90,22 @@ class OpenFiles:
                 self._files[oldest] = file
 
     def drop(self, key: str) -> None:
-        """Forget a file that has been deleted."""
-        self._files.pop(key, None)
+        """Forget a file that has been deleted: after it has, so that nobody is about to open it once more."""
+        with self._opening:
+            self._files.pop(key, None)
+
+    def drop_deleted(self) -> None:
+        """Forget the files that others have deleted: a look at each, some microseconds in all."""
+        with self._opening:
+            for key in list(self._files):
+                file = self._files.get(key)
+                if file is not None and not os.fstat(file.number).st_nlink:
+                    self._files.pop(key, None)
 
     def clear(self) -> None:
         """Forget all."""
-        self._files.clear()
+        with self._opening:
+            self._files.clear()
 
 
 __all__ = ["OpenFile", "OpenFiles"]

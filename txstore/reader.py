@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, wait
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -24,10 +24,13 @@ from txstore.storedarray import StoredArray
 _Result = TypeVar("_Result")
 
 #: How many inline segments one wave of a read brings into memory at most, and how many bytes of them are wanted.
-_WAVE = 512
+_WAVE = 64
 _WAVE_BYTES = 16 << 20
 #: How many chunks are planned ahead.
 _WAVE_CHUNKS = 4096
+#: Parts of chunks are handed to a thread by so many bytes at least, or so many parts.
+_PART_BYTES = 256 << 10
+_MOST_PARTS = 16
 #: Below this many chunks a read stays on the caller's thread.
 _INLINE_CHUNKS = 3
 
@@ -148,14 +151,34 @@ class ArrayView(StoredArray):
     def _each(self, wanted: Callable[[], Iterable[Wanted]], work: Callable[[_Plan], None]) -> None:
         def once() -> None:
             for wave in self._waves(wanted()):
-                if self._pool is None or len(wave) <= _INLINE_CHUNKS:
-                    for plan in wave:
+                stored = [plan for plan in wave if plan.layers]
+                pool = self._pool if len(stored) > _INLINE_CHUNKS else None
+                for plan in wave:
+                    # To fill a part with the fill value takes less time than to hand it over.
+                    if pool is None or not plan.layers:
                         work(plan)
-                else:
-                    for _ in self._pool.map(work, wave):
-                        pass
+                if pool is not None:
+                    self._share(pool, stored, work)
 
         self._retrying(once)
+
+    def _share(self, pool: Executor, plans: list[_Plan], work: Callable[[_Plan], None]) -> None:
+        """Have a pool do what there is to do, a few small parts at a time."""
+        size = max(1, min(_MOST_PARTS, _PART_BYTES // max(1, plans[0].region.size * self.meta.dtype.itemsize)))
+
+        def some(start: int) -> None:
+            for plan in plans[start : start + size]:
+                work(plan)
+
+        futures = [pool.submit(some, start) for start in range(0, len(plans), size)]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+            # None may go on writing into cells that are then read again.
+            wait(futures)
 
     def _waves(self, wanted: Iterable[Wanted]) -> Iterator[Sequence[_Plan]]:
         """Cut a read so that the inline segments of each part fit into memory, and fetch those together."""
@@ -165,9 +188,10 @@ class ArrayView(StoredArray):
         for chunk, region, piece in wanted:
             layers, covered = self.layers(chunk, region)
             for fragment, _ in layers:
-                if not fragment.stripped and (inline := fragment.directory(self.grid.chunks).inline_segments()):
+                directory = None if fragment.stripped else fragment.directory(self.grid.chunks)
+                if directory is not None and (inline := directory.inline_segments()):
                     segments.update(inline)
-                    size += fragment.directory(self.grid.chunks).nbytes
+                    size += directory.nbytes
             wave.append(_Plan(region, piece, layers, covered))
             if size >= _WAVE_BYTES or len(segments) >= _WAVE or len(wave) >= _WAVE_CHUNKS:
                 self.source.prefetch(segments)

@@ -24,6 +24,8 @@ _Value = TypeVar("_Value")
 
 #: Encoded bytes of inline segments that are kept in memory.
 _BLOB_CACHE_BYTES = 32 << 20
+#: How many of them are asked for in one query.
+_BLOBS_AT_ONCE = 64
 
 
 _ENCODED = Scratch()
@@ -154,14 +156,19 @@ class TileSource:
         return data
 
     def prefetch(self, segments: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Bring inline segments into the cache in one query; those that were not there yet are returned."""
+        """Bring inline segments into the cache, as many as it holds; those that were not there yet are returned."""
         missing = [segment for segment in segments if self._blobs.get(segment) is None]
-        if not missing:
-            return {}
-        with self._index.read() as connection:
-            found = lookup.blobs(connection, missing)
-        for segment, data in found.items():
-            self._blobs.put(segment, data, len(data))
+        found: dict[bytes, bytes] = {}
+        room = _BLOB_CACHE_BYTES
+        for start in range(0, len(missing), _BLOBS_AT_ONCE):
+            if room <= 0:
+                break  # more would drive out what has just come
+            with self._index.read() as connection:
+                fresh = lookup.blobs(connection, missing[start : start + _BLOBS_AT_ONCE])
+            for segment, data in fresh.items():
+                self._blobs.put(segment, data, len(data))
+                room -= len(data)
+            found.update(fresh)
         return found
 
     def decode(self, place: Place, codec: TileCodec, out: NDArray[Any]) -> None:

@@ -63,7 +63,7 @@ class LocalStorage:
     -----
     Thread safety: safe; several threads read through one descriptor, by position. Process safety: any number of
     processes. A forked child opens files anew. A file that is deleted elsewhere stays readable here for as long as
-    its descriptor is kept, which is right, for it never changes.
+    its descriptor is kept, which is right, for it never changes; :meth:`maintained` gives its room on the disk back.
 
     Every failure of the operating system is a :class:`StorageError` that names the key. No sync is ever tried again:
     after a failure the system may have dropped the bytes and would report success.
@@ -73,6 +73,7 @@ class LocalStorage:
         self.root = os.path.abspath(root)
         self.sync = sync
         self._closed = False
+        self._maintained = -1
         self._files = OpenFiles(max_open, partial(_path_of, self.root))
         self._anchored: set[str] = set()  # directories whose names are known to be synced
 
@@ -97,7 +98,6 @@ class LocalStorage:
         Whoever is still writing it finds out when it commits, and fails.
         """
         path = self._path(key)
-        self._files.drop(key)
         for victim in (path + UNFINISHED, path):
             try:
                 os.unlink(victim)
@@ -105,6 +105,16 @@ class LocalStorage:
                 continue
             except OSError as error:
                 raise storage_error(f"delete {key}", error) from error
+        self._files.drop(key)
+
+    def maintained(self, count: int) -> None:
+        """Learn how often the store has been maintained, by anybody: if that has changed, files may have been deleted.
+
+        Those that are open here are closed: the room that they took on the disk is free only then.
+        """
+        if count != self._maintained:
+            self._maintained = count
+            self._files.drop_deleted()
 
     def sync_dirs(self, keys: Iterable[str]) -> None:
         """Sync the directories in which the keys lie, and once per process those above, so that names survive."""
@@ -249,6 +259,18 @@ class LocalStorage:
                     if _SEGMENT_KEY.fullmatch(key):
                         yield key
 
+    def strays(self) -> Iterator[str]:
+        """What else lies under ``segments``: paths that are no keys, nor those of unfinished files, as text."""
+        self._check_open()
+        for name in self._names("segments"):
+            directory = f"segments/{name}"
+            if not re.fullmatch("[0-9a-f]{2}", name) or not os.path.isdir(os.path.join(self.root, directory)):
+                yield _text(directory)
+                continue
+            for path in (f"{directory}/{inner}" for inner in self._names(directory)):
+                if not _SEGMENT_KEY.fullmatch(path.removesuffix(UNFINISHED)):
+                    yield _text(path)
+
     def _names(self, directory: str) -> Sequence[str]:
         try:
             return sorted(os.listdir(os.path.join(self.root, directory)))
@@ -274,6 +296,11 @@ class LocalStorage:
 def _path_of(root: str, key: str) -> str:
     segment_of(key)
     return f"{root}/{key}"
+
+
+def _text(path: str) -> str:
+    """A path as text that can be printed and encoded, whatever bytes its name is made of."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _short(key: str, offset: int, length: int, size: int) -> CorruptionError:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator
+from operator import mod
 from typing import Final
 
 from txstore.boxes import Box, full
+from txstore.directory import Directory
 from txstore.fragment import Fragment
+from txstore.grid import TileGrid
 from txstore.layers import LayeredArray
 from txstore.segment import Kind, Place
 
@@ -29,6 +32,9 @@ class StoredArray(LayeredArray):
     Safe for threads.
     """
 
+    #: The partition that was asked for last, and what :meth:`_find_settled` said of it.
+    _last_settled: tuple[bytes, tuple[TileGrid, Directory] | None] | None = None
+
     def chunk(self, chunk: tuple[int, ...]) -> Place | ChunkState | None:
         """How a chunk is stored.
 
@@ -38,6 +44,13 @@ class StoredArray(LayeredArray):
             None: all fill, no bytes. A place: the bytes there are exactly the whole, padded Zarr chunk.
             DIRTY: it must be read and encoded.
         """
+        settled = self._settled(self.grid.partition_of(chunk))
+        if settled is not None:
+            tiles, directory = settled
+            inside = all(
+                0 <= at - first < count for at, first, count in zip(chunk, tiles.first, tiles.counts, strict=True)
+            )
+            return directory.place(tiles.flat_index(chunk)) if inside else None
         whole = self.grid.chunk_box(chunk)
         region = whole.intersect(full(self.shape))
         if region is None:
@@ -61,6 +74,25 @@ class StoredArray(LayeredArray):
             if tile.shift(shift) == whole and (region == whole or fragment.clip.intersect(whole) == region):
                 return place
         return DIRTY
+
+    def _settled(self, partition: bytes) -> tuple[TileGrid, Directory] | None:
+        """The base of a partition that it is all there is of it; its tiles are then the chunks."""
+        known = self._last_settled
+        if known is None or known[0] != partition:
+            known = self._last_settled = partition, self._find_settled(partition)
+        return known[1]
+
+    def _find_settled(self, partition: bytes) -> tuple[TileGrid, Directory] | None:
+        table, whole = self._tables(partition)
+        if table is None or table.base is None or table.upto_version(self.version) or whole is None or len(whole):
+            return None
+        base, chunks = table.base, self.grid.chunks
+        tiles = base.tiles(chunks)
+        plain = not (self.overlay is not None or self._limits is not None or any(base.shift) or any(tiles.phase))
+        if not plain or any(map(mod, (*tiles.frame.lo, *tiles.frame.hi), (*chunks, *chunks))):
+            return None
+        inside = self.grid.partition_box(partition).intersect(full(self.shape))
+        return (tiles, base.directory(chunks)) if base.clip == inside else None
 
     def fills_since(self, partition: bytes) -> int:
         """How many fills of the whole array lie above the base of a partition."""
@@ -88,6 +120,10 @@ class StoredArray(LayeredArray):
 
     def stored_in(self, partition: bytes, box: Box) -> list[tuple[int, ...]]:
         """Chunks of one partition that touch `box` and may hold anything but fill, in C order."""
+        settled = self._settled(partition)
+        if settled is not None and self.grid.partition_box(partition).intersect(full(self.shape)) == box:
+            tiles, directory = settled
+            return [tiles.coords(number) for number in directory.stored()]
         table, _ = self._tables(partition)
         assert table is not None
         chunks, wide = table.touched_chunks(table.upto_version(self.version))

@@ -13,7 +13,7 @@ from txstore.core import Core, State, properties_text
 from txstore.errors import CommitUnknownError, TxStoreError
 from txstore.group import Group
 from txstore.index.commit import Committed, commit
-from txstore.index.edits import AttributeEdit, Edit
+from txstore.index.edits import AttributeEdit, Edit, NodeDelete
 from txstore.index.timeline import Timeline
 from txstore.stagedarray import StagedArray
 from txstore.stagedtree import StagedTree
@@ -153,7 +153,9 @@ class Transaction(Group):
 
     def _commit(self) -> Commit | None:
         tree = self._tree
-        arrays = [staged for staged in tree.arrays.values() if staged.changed]
+        # An array that is made and deleted again was never there, and its cells neither.
+        gone = {edit.node for edit in tree.nodes.edits if isinstance(edit, NodeDelete) and edit.node < 0}
+        arrays = [staged for staged in tree.arrays.values() if staged.changed and staged.node not in gone]
         if not (arrays or tree.nodes.edits or tree.attributes or self._allow_empty):
             return None
         blob, segments = tree.segments.finish()

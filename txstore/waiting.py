@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
+import queue
 import threading
 from collections import deque
 
@@ -73,124 +73,119 @@ class FairMutex:
                 self.owner = None
 
 
-class KernelWaiter(threading.Thread):
-    """A thread that waits in the kernel for a ``flock``, so that its caller can give up.
+class Attempt:
+    """One attempt to lock a file, made in the kernel by another thread.
 
-    It serves one acquisition after another and ends by itself when nobody has asked for a while: to start a thread
-    for each costs more than a small commit does.
+    Parameters
+    ----------
+    queue : Descriptor or None
+        A file to lock before it, and to unlock as soon as the lock is had.
+    lock : Descriptor
+        The file to lock.
 
     Notes
     -----
-    For one caller at a time. The lock comes, or the caller gives up, and whoever is second knows of the first:
-    (1) the lock comes first: the caller has it, also if it was just giving up;
-    (2) the caller gives up first: the descriptors are this thread's, which drops the lock whenever it comes, and ends.
-
-    A signal or a polling loop would need no thread; but signals reach the main thread only, and whoever polls
-    loses against those who wait in the kernel.
+    The lock comes, or the caller gives up, and whoever is second knows of the first:
+    (1) the lock comes first: it is the caller's, who may still give it up;
+    (2) the caller gives up first: the descriptors are the thread's, which closes them, and with them drops the lock,
+    whenever it comes.
     """
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name=f"txstore-lock-{name}", daemon=True)
-        self._wanted: tuple[Descriptor | None, Descriptor] | None = None
-        self._error: OSError | None = None
+    __slots__ = ("_answered", "_came", "_decide", "_given_up", "error", "lock", "queue")
+
+    def __init__(self, queue: Descriptor | None, lock: Descriptor) -> None:
+        self.queue = queue
+        self.lock = lock
+        self.error: OSError | None = None
         self._came = False
-        self._over = False
+        self._given_up = False
         self._decide = threading.Lock()
-        # Bare locks, because they wake their waiter sooner than events do.
-        self._asked = threading.Lock()
+        # A bare lock, because it wakes its waiter sooner than an event does.
         self._answered = threading.Lock()
-        self._asked.acquire()
         self._answered.acquire()
-        self.start()
 
-    def run(self) -> None:
-        """Wait for callers, and for them."""
-        while self._called():
-            assert self._wanted is not None
-            queue, lock = self._wanted
-            error = None
-            try:
-                if queue is not None:
-                    fcntl.flock(queue.number, fcntl.LOCK_EX)
-                # Whoever has given up must not keep the others waiting until the lock comes.
-                if not self._over:
-                    fcntl.flock(lock.number, fcntl.LOCK_EX)
-            except OSError as failed:
-                error = failed
-            if queue is not None:
-                with contextlib.suppress(OSError):
-                    queue.unlock()
-            with self._decide:
-                self._error = error
-                self._came = True
-                if self._over:
-                    lock.close()
-                    if queue is not None:
-                        queue.close()
-                    return
-            del queue, lock  # they are the caller's, who may drop them
-            self._answered.release()
-
-    @property
-    def over(self) -> bool:
-        """Whether it has ended, or will without serving anybody again."""
-        return self._over
-
-    def _called(self) -> bool:
-        if self._asked.acquire(timeout=_IDLE_S):
-            return True
+    def make(self) -> None:
+        """Wait in the kernel: for the other thread."""
+        try:
+            if self.queue is not None:
+                fcntl.flock(self.queue.number, fcntl.LOCK_EX)
+            # Whoever has given up must not keep the others waiting until the lock comes.
+            if not self._given_up:
+                fcntl.flock(self.lock.number, fcntl.LOCK_EX)
+        except OSError as error:
+            self.error = error
+        if self.queue is not None:
+            self.queue.unlock()
         with self._decide:
-            # Somebody may have called in the very moment of giving up.
-            if self._wanted is None:
-                self._over = True
-        return not self._over and self._asked.acquire()
+            self._came = True
+            if self._given_up:
+                self._close()
+        self._answered.release()
 
-    def acquire(self, queue: Descriptor | None, lock: Descriptor, timeout_s: float) -> bool | None:
-        """Wait for a lock.
-
-        Parameters
-        ----------
-        queue : Descriptor or None
-            A file to lock before it, and to unlock as soon as the lock is had.
-        lock : Descriptor
-            The file to lock.
-        timeout_s : float
-            How long to wait, in seconds.
-
-        Returns
-        -------
-        bool or None
-            False when the time is over: the descriptors are then not the caller's any more, and this object is of no
-            more use. None: this thread had ended before; ask another one.
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the answer; False when the time is over, and the attempt is then given up.
 
         Raises
         ------
         OSError
             If a file can't be locked.
         """
+        if not self._answered.acquire(timeout=_bounded(timeout_s)) and self.give_up(unless_it_came=True):
+            return False
+        if self.error is not None:
+            raise self.error
+        return True
+
+    def give_up(self, *, unless_it_came: bool = False) -> bool:
+        """Leave the descriptors to be closed; False: it came, and was not to be given up then."""
         with self._decide:
-            if self._over:
-                return None
-            self._wanted, self._came = (queue, lock), False
-        self._asked.release()
-        answered = False
-        try:
-            answered = self._answered.acquire(timeout=_bounded(timeout_s))
-        finally:
-            if not answered:
+            if self._came and unless_it_came:
+                return False
+            self._given_up = True
+            if self._came:
+                self._close()
+        return True
+
+    def _close(self) -> None:
+        self.lock.close()
+        if self.queue is not None:
+            self.queue.close()
+
+
+class KernelWaiter(threading.Thread):
+    """A thread that makes attempts, one after the other, and ends by itself when nobody has asked for a while.
+
+    To start a thread for each attempt costs more than a small commit does. A signal or a polling loop would need no
+    thread; but signals reach the main thread only, and whoever polls loses against those who wait in the kernel.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=f"txstore-lock-{name}", daemon=True)
+        self._asked: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
+        self._decide = threading.Lock()
+        self._over = False
+        self.start()
+
+    def ask(self, attempt: Attempt) -> bool:
+        """Have an attempt made; False: this thread has ended, ask another one."""
+        with self._decide:
+            if not self._over:
+                self._asked.put(attempt)
+            return not self._over
+
+    def run(self) -> None:
+        """Wait for callers, and for them."""
+        while not self._over:
+            try:
+                self._asked.get(timeout=_IDLE_S).make()
+            except queue.Empty:
                 with self._decide:
-                    came = self._came
-                    self._over = not came
-                if came:
-                    answered = self._answered.acquire()
-            self._wanted = None
-        if answered and self._error is not None:
-            raise self._error
-        return answered
+                    # Somebody may have asked in the very moment of giving up.
+                    self._over = self._asked.empty()
 
 
 def _bounded(timeout_s: float) -> float:
     return min(max(timeout_s, 0.0), threading.TIMEOUT_MAX)
 
 
-__all__ = ["FairMutex", "KernelWaiter"]
+__all__ = ["Attempt", "FairMutex", "KernelWaiter"]
