@@ -9,14 +9,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from txstore.boxes import Box
-from txstore.errors import InvalidInputError, SnapshotExpiredError
+from txstore.errors import InvalidInputError, NotFoundError, SnapshotExpiredError
 from txstore.index import lookup
 from txstore.index.branches import Lineage
 from txstore.index.engine import read_head
 from txstore.index.lookup import NodeRow
+from txstore.names import check_path
 from txstore.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from txstore.core import Core
     from txstore.store import Store
 
 
@@ -66,8 +68,10 @@ class Diff:
 def diff(store: Store, a: Any, b: Any, path: str = "") -> Diff:
     """What changed from `a` to `b`; see ``Store.diff``."""
     one, other = _snapshot(store, a), _snapshot(store, b)
-    path = path.strip("/")
+    path = check_path(path)
     before, after = _paths(one, path), _paths(other, path)
+    if path and not before and not after:
+        raise NotFoundError(f"there is no {path!r} at version {one.version}, nor at version {other.version}")
     both = [node for node in after if node in before]
     resized, attrs, boxes = {}, {}, {}
     for node in both:
@@ -111,10 +115,18 @@ def _root_attrs(one: Snapshot, other: Snapshot) -> tuple[str, ...]:
 
 def _snapshot(store: Store, reference: Any) -> Snapshot:
     if isinstance(reference, Snapshot):
+        core = reference._tree.core
+        if core is not store._core and _uuid(core) != _uuid(store._core):
+            raise InvalidInputError(f"{reference!r} is of another store, {core.address.root}, not of {store.root}")
         return reference
-    if isinstance(reference, int) and not isinstance(reference, bool):
-        return store.snapshot(version=reference)
-    raise InvalidInputError(f"diff takes versions or snapshots, not {reference!r}")
+    if isinstance(reference, bool) or not hasattr(reference, "__index__"):
+        raise InvalidInputError(f"diff takes versions or snapshots, not {reference!r}")
+    return store.snapshot(version=reference)
+
+
+def _uuid(core: Core) -> bytes:
+    with core.index.read() as connection:
+        return read_head(connection).uuid
 
 
 def _paths(snapshot: Snapshot, path: str) -> dict[int, tuple[str, NodeRow]]:

@@ -209,7 +209,8 @@ def _portable(path: str, form: Form, shape: tuple[int, ...], zarr_format: int) -
     codecs, same = _portable_codecs(form.meta.codecs, dtype, zarr_format)
     if not same:
         before = ", ".join(plain_name(codec) for codec in form.meta.codecs)
-        notes.append(f"codecs {before} replaced by {', '.join(plain_name(codec) for codec in codecs)}")
+        after = ", ".join(plain_name(codec) for codec in codecs)
+        notes.append(f"codecs {before} replaced by {after}" if after else f"codecs {before} left out")
     names = form.meta.dimension_names
     known = names if names is not None else form.attributes.get(DIMENSIONS)
     names = _named(known if isinstance(known, list | tuple) and len(known) == meta.ndim else (None,) * meta.ndim, shape)

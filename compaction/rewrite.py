@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from txstore.boxes import full
@@ -28,6 +29,7 @@ from txstore.index.lookup import NodeRow
 from txstore.reader import ArrayView
 from txstore.snapshot import Snapshot
 from txstore.storage import MissingFileError
+from txstore.tables import PartitionTable
 
 if TYPE_CHECKING:
     from txstore.store import Store
@@ -211,7 +213,11 @@ def compact_partition(
             core.index,
             Edit(
                 segments=rewriter.finish(),
-                bases=(BaseEdit(view.node, task.partition, state.branch, state.commit, uuid.uuid4().bytes, fragment),),
+                bases=(
+                    BaseEdit(
+                        view.node, task.partition, state.branch, _newest(view, task), uuid.uuid4().bytes, fragment
+                    ),
+                ),
                 lease=None if lease is None else LeaseCheck(lease.name, lease.epoch),
             ),
         )
@@ -227,8 +233,8 @@ def compact_partition(
         if isinstance(error, MissingFileError):
             raise CorruptionError(f"array {view.path!r}: {error}; run txstore verify") from error
         raise
-    except BaseException:
-        rewriter.abort()
+    except BaseException as error:
+        rewriter.abort(error)
         raise
     if not done.published:
         rewriter.abort()
@@ -238,7 +244,30 @@ def compact_partition(
 
 def _base(view: ArrayView, task: Task) -> bytes | None:
     """The identity of the base from which the partition is read now."""
-    return view.timeline.table(view.node, task.partition, view.grid, view.meta.dtype.itemsize, view.version).base_uuid
+    return _table(view, task.partition).base_uuid
+
+
+def _newest(view: ArrayView, task: Task) -> int:
+    """The version of the newest row that a base of the partition folds in: a fragment, or a shape that cuts cells off.
+
+    The base holds from there on, so that it is published under this version: at the head of the store it would let
+    nothing go before the horizon has come so far.
+    """
+    found = [0]
+    for table in (_table(view, task.partition), _table(view, WHOLE)):
+        count = table.upto_version(view.version)
+        found += [table.after] if not count else [table.fragment(count - 1).version]
+    shapes = view.timeline.shapes(view.node, view.version)
+    found += [
+        row.version
+        for before, row in pairwise(shapes)
+        if any(new < old for new, old in zip(row.shape, before.shape, strict=True))
+    ]
+    return max(found)
+
+
+def _table(view: ArrayView, partition: bytes) -> PartitionTable:
+    return view.timeline.table(view.node, partition, view.grid, view.meta.dtype.itemsize, view.version)
 
 
 __all__ = [

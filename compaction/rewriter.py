@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -11,7 +12,7 @@ from txstore.boxes import Box
 from txstore.compaction.planner import ShardPlan, plan_shard
 from txstore.core import Core
 from txstore.directory import Directory
-from txstore.errors import CorruptionError, TxStoreError
+from txstore.errors import CorruptionError, StorageError, TxStoreError
 from txstore.fragment import Fragment, Frame
 from txstore.grid import TileGrid
 from txstore.index import lookup, retention
@@ -192,23 +193,25 @@ class Rewriter:
             self._loose = None
         return tuple(SegmentEdit(segment, size) for segment, size in self._finished.items())
 
-    def abort(self) -> None:
+    def abort(self, cause: BaseException | None = None) -> None:
         """Remove what was written, but for what a commit needs after all.
 
         An exception out of a commit does not always mean that nothing has happened. So the index is asked first: a
-        file that is still only announced becomes doomed, which no commit undoes, and goes then.
+        file that is still only announced becomes doomed, which no commit undoes, and goes then. But a full disk
+        (`cause`) has taken no commit, and has no room for that question before the files are gone.
         """
         files = [writer for writer in self._writers if not writer.inline]
+        full = isinstance(cause, StorageError) and cause.errno == errno.ENOSPC
+        for writer in files:
+            if full or writer.segment not in self._finished:
+                with contextlib.suppress(TxStoreError):
+                    writer.abort()
         with contextlib.suppress(TxStoreError):  # vacuum finds what is left, by its intent or as doomed
             ours = retention.doom_own(self._core.index, [writer.segment for writer in files])
             for writer in files:
                 if writer.segment in ours:
                     writer.abort()
             retention.bury(self._core.index, ours)
-        for writer in files:
-            if writer.segment not in self._finished:
-                with contextlib.suppress(TxStoreError):
-                    writer.abort()
 
 
 __all__ = ["Rewriter"]

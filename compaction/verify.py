@@ -26,8 +26,8 @@ from txstore.index import branches, lookup
 from txstore.index.connection import Connection
 from txstore.index.edits import ROOT, Touched
 from txstore.index.engine import Head, read_head
+from txstore.index.rows import partition_extent
 from txstore.index.sql import sa, schema
-from txstore.index.timeline import partition_extent
 from txstore.metadata import ArrayMetadata
 from txstore.segment import Kind, Place, decode_mask
 from txstore.segmentheader import HEADER_SIZE, check_header

@@ -7,6 +7,7 @@ A dialect opens connections, compiles statements, checkpoints and classifies err
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import sqlite3
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from txstore.errors import CorruptionError, FormatError, StorageError, TxStoreError
+from txstore.failures import storage_error
 from txstore.index.connection import Connection
 from txstore.index.format import FORMAT
 from txstore.index.sql import sa
@@ -28,6 +30,18 @@ WAL_RESTART_BYTES = 64 << 20
 _PAGE_BYTES = 4096
 #: About what a commit costs the log beside inline bytes: the pages of the tables and indexes that it touches.
 _COMMIT_BYTES = 12 * _PAGE_BYTES
+
+
+class _Immutable(sqlite3.Connection):
+    """A connection to a file beside which SQLite can't make the one by which it shares.
+
+    Attributes
+    ----------
+    seen : tuple of int
+        The file as it was before it was opened.
+    """
+
+    seen: tuple[int, ...]
 
 
 class SQLiteDialect:
@@ -74,14 +88,19 @@ class SQLiteDialect:
         if self._read_only and not os.path.exists(self.path):
             raise StorageError(f"{self.path} is not there")
         uri = "file:" + self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        immutable = self._read_only and self._immutable()
+        seen = self._file() if immutable else ()
         raw = sqlite3.connect(
-            uri + ("?mode=rw" if not self._read_only else "?immutable=1" if self._immutable() else "?mode=ro"),
+            uri + ("?immutable=1" if immutable else "?mode=ro" if self._read_only else "?mode=rw"),
+            factory=_Immutable if immutable else sqlite3.Connection,
             uri=True,
             timeout=self._timeout_s,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
         )
+        if isinstance(raw, _Immutable):
+            raw.seen = seen
         raw.executescript(
             "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=OFF; PRAGMA wal_autocheckpoint=0; "
             f"PRAGMA cache_size=-16384; PRAGMA synchronous={'FULL' if self._sync else 'OFF'}"
@@ -110,7 +129,9 @@ class SQLiteDialect:
             )
 
     def _immutable(self) -> bool:
-        """Whether nobody can write beside this reader, so that SQLite need not make the file by which it shares.
+        """Whether nobody writes beside this reader, who can't make the file by which SQLite shares.
+
+        Another user may begin to at any time: see :meth:`overtaken`.
 
         Raises
         ------
@@ -125,6 +146,24 @@ class SQLiteDialect:
                 "once where it can be written"
             )
         return True
+
+    def _file(self) -> tuple[int, ...]:
+        found = os.stat(self.path)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def overtaken(self, connection: Connection) -> bool:
+        """Whether what is read as immutable has been written meanwhile: SQLite would then mix old pages with new ones.
+
+        To be asked before each read and after it. Who writes has files beside the index for as long as he has it open,
+        and who has closed it has copied his log into it.
+        """
+        raw = connection.raw
+        if not isinstance(raw, _Immutable):
+            return False
+        try:
+            return os.path.exists(self.path + "-shm") or self._file() != raw.seen
+        except OSError:
+            return True
 
     # --- statements -----------------------------------------------------------------------------
 
@@ -211,7 +250,7 @@ class SQLiteDialect:
         self._unchecked_bytes = 0
         try:
             size = os.stat(self._wal).st_size
-        except FileNotFoundError:
+        except OSError:
             return
         mode = "PASSIVE" if size < WAL_RESTART_BYTES else "TRUNCATE"
         raw: sqlite3.Connection = connection.raw
@@ -264,6 +303,10 @@ class SQLiteDialect:
         if primary == sqlite3.SQLITE_ERROR:
             # No statement of ours is wrong by itself: the tables are not those that it expects.
             return FormatError(f"the tables of the index {self.path} are not those of format {FORMAT} ({original})")
+        if primary == sqlite3.SQLITE_FULL:
+            return storage_error(f"write the index {self.path}", OSError(errno.ENOSPC, str(original)))
+        if primary == sqlite3.SQLITE_READONLY:
+            return StorageError(f"the index {self.path} can't be written by this user; open the store with mode='r'")
         return StorageError(f"the index {self.path} failed: {original}")
 
     def is_full(self, error: BaseException) -> bool:

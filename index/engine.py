@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from txstore.errors import FormatError, StoreClosedError, TxStoreError
+from txstore.descriptors import pause_for_forks
+from txstore.errors import FormatError, StorageError, StoreClosedError, TxStoreError
 from txstore.index.connection import Connection
 from txstore.index.dialects import SQLiteDialect
 from txstore.index.format import FORMAT
 from txstore.index.sql import sa, schema
 from txstore.index.statement import Statement
+
+#: How long a fork waits for the other threads to end what they are asking the index.
+_FORK_PATIENCE_S = 10.0
+
+#: (device, inode) of the files that a parent had open in SQLite when this process was forked.
+_inherited: set[tuple[int, int]] = set()
 
 
 def now_us() -> int:
@@ -53,10 +61,33 @@ def read_head(connection: Connection) -> Head:
         raise FormatError("the index has no head row: this is not a store of txstore, or its creation was cut short")
     head = Head._make(row)
     if head.format > FORMAT:
-        raise FormatError(
-            f"the store has format {head.format}, this txstore reads up to format {FORMAT}: install a newer one"
-        )
+        raise _newer(head.format)
     return head
+
+
+_FORMAT = Statement("format", lambda _: sa.select(schema.store.c.format))
+
+
+def require_format(connection: Connection, root: str) -> None:
+    """Refuse a store of another format by its number, which stands in the same column in all of them.
+
+    Raises
+    ------
+    FormatError
+        With what to do.
+    """
+    row = connection.first(_FORMAT)
+    if row is not None and row[0] < FORMAT:
+        raise FormatError(
+            f"the store {root} has format {row[0]}, this txstore reads and writes format {FORMAT}: run "
+            f"'txstore upgrade {root}', after which older ones can't read it any more"
+        )
+    if row is not None and row[0] > FORMAT:
+        raise _newer(row[0])
+
+
+def _newer(found: int) -> FormatError:
+    return FormatError(f"the store has format {found}, this txstore reads up to format {FORMAT}: install a newer one")
 
 
 class Index:
@@ -69,47 +100,138 @@ class Index:
 
     Notes
     -----
-    Safe for threads: a connection serves one thread at a time and is then used again. After a fork the
-    child opens connections of its own and never touches its parent's.
+    Safe for threads: a connection serves one thread at a time and is then used again.
+
+    Forks: SQLite keeps the locks of a file in the memory of the process. A child would inherit them as if it held
+    them, and not take its own: its commits would be lost when its parent closes the file, or it would wait for ever
+    for a thread that it does not have. So a fork waits until no other thread is in SQLite, and idle connections
+    are closed before it; parent and child then open their own. Where that can't be, the child is refused.
     """
 
     def __init__(self, dialect: SQLiteDialect) -> None:
         self.dialect = dialect
         self._idle: deque[Connection] = deque()
-        self._inherited: list[object] = []
-        self._pid = os.getpid()
+        self._left: list[object] = []  # what a parent had open: never to be used, nor to be closed
+        self._gate = threading.Condition()
+        self._busy: dict[int, int] = {}  # by thread, how many connections it has
+        self._forks = 0
         self._closed = False
+        pause_for_forks(self)
+
+    # --- forks ----------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Before a fork: see the class."""
+        me = threading.get_ident()
+        deadline, wait_s = time.monotonic() + _FORK_PATIENCE_S, 0.05
+        with self._gate:
+            self._forks += 1
+            while not self._gate.wait_for(lambda: not self._busy.keys() - {me}, wait_s):
+                if time.monotonic() > deadline:
+                    return
+                # Who is inside may wait for a lock of one who is kept out: let that one in, and try again for longer.
+                self._forks -= 1
+                self._gate.notify_all()
+                self._gate.wait(0.005)
+                self._forks += 1
+                wait_s *= 2
+            if not self._busy:
+                while self._idle:
+                    self._close(self._idle.pop())
+
+    def resume(self) -> None:
+        """After a fork, in the parent."""
+        with self._gate:
+            self._forks = max(self._forks - 1, 0)
+            self._gate.notify_all()
+
+    def renew(self) -> None:
+        """After a fork, in the child."""
+        if self._busy or self._idle:
+            self._left.append(self._idle)
+            with contextlib.suppress(OSError):
+                found = os.stat(self.dialect.path)
+                _inherited.add((found.st_dev, found.st_ino))
+        self._idle = deque()
+        self._gate = threading.Condition()
+        self._busy = {}
+        self._forks = 0
+
+    def _require_own(self) -> None:
+        if _inherited:
+            found = os.stat(self.dialect.path)
+            if (found.st_dev, found.st_ino) in _inherited:
+                raise StorageError(
+                    f"the index {self.dialect.path} can't be used in this process, for it was forked while its parent "
+                    "was using it; start processes by 'spawn' or 'forkserver', or while nothing is read or written"
+                )
+
+    # --- connections ----------------------------------------------------------------------------
 
     def _take(self) -> Connection:
         if self._closed:
             raise StoreClosedError("the store has been closed; open it again")
-        if self._pid != os.getpid():
-            # Closing an inherited connection would drop the parent's locks: keep it, unused, for ever.
-            self._inherited.append(self._idle)
-            self._idle, self._pid = deque(), os.getpid()
         self.dialect.check_place()
+        me = threading.get_ident()
+        with self._gate:
+            while self._forks and me not in self._busy:
+                self._gate.wait()
+            self._busy[me] = self._busy.get(me, 0) + 1
         try:
-            return self._idle.pop()
-        except IndexError:
-            pass
-        try:
+            while self._idle:
+                with contextlib.suppress(IndexError):  # another thread was quicker
+                    connection = self._idle.pop()
+                    if not self.dialect.overtaken(connection):
+                        return connection
+                    self._close(connection)
+            self._require_own()
             return self.dialect.connect()
-        except Exception as error:
+        except BaseException as error:
+            self._leave()
             self._raise_translated(error)
             raise
 
+    def _leave(self) -> None:
+        me = threading.get_ident()
+        with self._gate:
+            left = self._busy.get(me, 0) - 1
+            if left > 0:
+                self._busy[me] = left
+            else:
+                self._busy.pop(me, None)
+                if self._forks:
+                    self._gate.notify_all()
+
     def _give(self, connection: Connection) -> None:
-        if self._closed or connection.in_transaction():
+        if threading.get_ident() not in self._busy:
+            self._left.append(connection)  # forked in the midst of it: it is the parent's
+        elif self._closed or connection.in_transaction():
             self._drop(connection)
         else:
             self._idle.append(connection)
+            self._leave()
 
     def _drop(self, connection: Connection) -> None:
+        if threading.get_ident() not in self._busy:
+            self._left.append(connection)
+            return
+        try:
+            self._close(connection)
+        finally:
+            self._leave()
+
+    def _close(self, connection: Connection) -> None:
         try:
             connection.close()
         except Exception as error:
             if self.dialect.translate(error) is None:
                 raise
+
+    def _require_still(self, connection: Connection, cause: BaseException | None = None) -> None:
+        """Refuse what was read without locks while somebody wrote."""
+        if self.dialect.overtaken(connection) and (cause is None or isinstance(cause, Exception)):
+            self._drop(connection)
+            raise StorageError(f"the index {self.dialect.path} was written while it was read; read again") from cause
 
     def _raise_translated(self, error: BaseException) -> None:
         translated = self.dialect.translate(error)
@@ -132,18 +254,17 @@ class Index:
             connection.begin(write=False)
             yield connection
             connection.commit()
-        except TxStoreError:
-            # Somebody found that a name is not there: no fault of the connection.
-            if connection.pristine:
+        except BaseException as error:
+            self._require_still(connection, error)
+            if isinstance(error, TxStoreError) and connection.pristine:
+                # Somebody found that a name is not there: no fault of the connection.
                 connection.rollback()
                 self._give(connection)
-            else:
-                self._drop(connection)
-            raise
-        except BaseException as error:
+                raise
             self._drop(connection)
             self._raise_translated(error)
             raise
+        self._require_still(connection)
         self._give(connection)
 
     def peek(self) -> Head:
@@ -160,9 +281,11 @@ class Index:
         try:
             head = read_head(connection)
         except BaseException as error:
+            self._require_still(connection, error)
             self._drop(connection)
             self._raise_translated(error)
             raise
+        self._require_still(connection)
         self._give(connection)
         return head
 
@@ -218,6 +341,4 @@ class Index:
         if self._closed:
             return
         self._closed = True
-        if self._pid != os.getpid():
-            return
         self.dialect.close(self._idle)

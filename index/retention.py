@@ -202,7 +202,7 @@ def _dead_fills(
 
 
 def _grid(connection: Connection, node: int) -> Grid | None:
-    from txstore.index.timeline import partition_extent
+    from txstore.index.rows import partition_extent
     from txstore.metadata import ArrayMetadata
 
     rows, nodes = schema.node_versions, schema.nodes

@@ -79,6 +79,9 @@ TEXTS: Final[dict[str, str]] = {
         "commits.author, commits.message, commits.properties, commits.touched, commits.bytes_written FROM "
         "commits WHERE commits.version IN (__[POSTCOMPILE_versions])"
     ),
+    "format/0": (
+        "SELECT store.format FROM store"
+    ),
     "fragments/1": (
         "SELECT fragments.version, fragments.rank, fragments.kind, fragments.masked, fragments.clip, "
         "fragments.frame, fragments.directory, fragments.partition, fragments.branch FROM fragments WHERE "

@@ -7,26 +7,22 @@ log of every earlier one; and the summaries of commits tell which nodes a newer 
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
-
-from txstore.boxes import Box
-from txstore.chunkindex import Corners
+from txstore.descriptors import renew_in_children
 from txstore.errors import SnapshotExpiredError
-from txstore.fragment import Fragment, Frame
+from txstore.fragment import Fragment
 from txstore.grid import WHOLE, Grid
 from txstore.index import branches, commitlog, lookup
 from txstore.index.branches import Lineage
-from txstore.index.connection import Connection, Row
+from txstore.index.connection import Connection
 from txstore.index.edits import Change, Touched
 from txstore.index.engine import Head, Index, read_head
 from txstore.index.lookup import AttributeRow, NodeRow, ShapeRow
-from txstore.segment import Kind
+from txstore.index.rows import base_of, clips_of, fragment_of
 from txstore.tables import PartitionTable
 
 #: Partition tables kept in memory for one branch.
@@ -71,6 +67,12 @@ class Timeline:
         self._old_tables: OrderedDict[tuple[int, bytes, int], PartitionTable] = OrderedDict()
         self._old_bases: OrderedDict[tuple[int, bytes, int], int] = OrderedDict()
         self._partitions: dict[int, tuple[tuple[int, int], list[bytes]]] = {}
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """In a forked child: another thread may have been in the midst of extending a table."""
+        self._lock = threading.RLock()
+        self._tables, self._old_tables, self._old_bases = OrderedDict(), OrderedDict(), OrderedDict()
 
     @property
     def branch(self) -> int:
@@ -281,14 +283,14 @@ class Timeline:
             after = -1 if row is None else row.version
             known = table if table is None or table.after == after else self._old_tables.get((*key, after))
             if known is None:
-                base = None if row is None else _base(row, ndim, itemsize)
+                base = None if row is None else base_of(row, ndim, itemsize)
                 fresh = PartitionTable(
-                    grid, base, None if row is None else row.uuid, partial(_fragment, ndim, itemsize)
+                    grid, base, None if row is None else row.uuid, partial(fragment_of, ndim, itemsize)
                 )
             else:
                 fresh = known
             rows = lookup.fragments(connection, seen, node, partition, max(fresh.upto, after))
-            fresh.load(rows, partial(_clips, ndim), version)
+            fresh.load(rows, partial(clips_of, ndim), version)
             fresh.checked = max(fresh.checked, head.maintenance)
             self._maintenance = max(self._maintenance, head.maintenance)
         if partition == WHOLE and fresh is not table:
@@ -317,7 +319,7 @@ class Timeline:
         with self._index.read() as connection:
             keys = lookup.partitions(connection, seen, node) if partitions is None else [*partitions, WHOLE]
             rows = [row for key in keys for row in lookup.fragments(connection, seen, node, key, -1)]
-        return sorted((_fragment(ndim, itemsize, row) for row in rows), key=lambda fragment: fragment.order)
+        return sorted((fragment_of(ndim, itemsize, row) for row in rows), key=lambda fragment: fragment.order)
 
     def partitions(self, node: int, version: int) -> list[bytes]:
         """The partitions of an array that hold anything at that version, WHOLE left out."""
@@ -363,34 +365,3 @@ def require_retained(connection: Connection, head: Head, seen: Lineage) -> None:
             f"version {commit} has expired: versions below {head.horizon} are kept only where a tag or a branch "
             "holds them"
         )
-
-
-def _fragment(ndim: int, itemsize: int, found: Row) -> Fragment:
-    row = lookup.FragmentRow._make(found)
-    frame = None if row.frame is None else Frame.from_bytes(row.frame, ndim)
-    clip = Box.from_bytes(row.clip, ndim)
-    return Fragment(row.version, row.rank, Kind(row.kind), bool(row.masked), clip, frame, row.directory, itemsize)
-
-
-def _clips(ndim: int, rows: Sequence[Row]) -> tuple[Corners, Corners]:
-    """The corners of the clips of many rows."""
-    clips = [row[lookup.CLIP] for row in rows]
-    if all(len(clip) == 16 * ndim for clip in clips):
-        corners = np.frombuffer(b"".join(clips), "<i8").reshape(len(rows), 2, ndim)
-        lo, hi = corners[:, 0], corners[:, 1]
-        if (lo >= 0).all() and (lo <= hi).all():
-            return lo, hi
-    for clip in clips:
-        Box.from_bytes(clip, ndim)  # says which one is wrong
-    raise AssertionError("a box of the index is wrong, but none of them is")
-
-
-def _base(row: lookup.BaseRow, ndim: int, itemsize: int) -> Fragment:
-    frame = Frame.from_bytes(row.frame, ndim)
-    clip = Box.from_bytes(row.clip, ndim)
-    return Fragment(row.version, 1 << 31, Kind.SET, False, clip, frame, row.directory, itemsize)
-
-
-def partition_extent(text: str | None) -> tuple[int, ...]:
-    """The extent of a partition, from its JSON text."""
-    return tuple(json.loads(text or "[]"))

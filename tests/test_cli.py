@@ -28,7 +28,9 @@ from txstore.cli.app import app
 from txstore.cli.exits import ExitCode
 
 DOCS = Path(__file__).parents[1] / "docs" / "cli.md"
-COMMANDS = "init import ls info dump log diff tag branch compact daemon export expire vacuum verify plot".split()
+COMMANDS = (
+    "init import ls info dump log diff tag branch compact daemon export expire vacuum upgrade verify plot".split()
+)
 #: An argument or a call, but not an option such as --sel='0,:'.
 PYTHON = re.compile(r"(?<![-\w])\w+=|\bstore\.\w+\(")
 TERRAIN = np.add.outer(np.arange(40), np.arange(30)).astype("f4")
@@ -182,6 +184,7 @@ def test_json_of_every_command_parses(survey: Path, zarr_tree: Path, tmp_path: P
         "export": [[survey, tmp_path / "out.zarr"]],
         "expire": [[survey, "--keep-last", 3, "--dry-run"], [survey, "--older-than", "30d"]],
         "vacuum": [[survey, "--dry-run"], [survey]],
+        "upgrade": [[survey]],
         "verify": [[survey], [survey, "dem"]],
     }
     assert sorted(calls) == sorted(COMMANDS)

@@ -87,7 +87,7 @@ def unfinished(root: Path) -> bool:
 def slow(root: Path, arrays: int = 1) -> dict[str, np.ndarray]:
     """Arrays whose compaction takes long at a few bytes a second: chunks that no codec makes smaller."""
     models = {}
-    with txstore.open(root) as store:
+    with txstore.open(root, inline_bytes=0) as store:
         for number in range(arrays):
             models[f"a{number}"] = data = noise((64, 1024), seed=number)
             create(store, f"a{number}", data, chunks=(1, 1024))

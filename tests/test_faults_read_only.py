@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from histories import create, put
-from scripts import process, run
+from scripts import process, run, says, tell
 
 import txstore
 
@@ -207,3 +207,62 @@ def test_a_log_without_its_index_is_refused(place: Path) -> None:
     with txstore.open(place / "store") as store:
         assert store["g/a"][10] == 9
         assert store.verify().ok
+
+
+OVERTAKEN = (
+    READER
+    + """
+root = sys.argv[1]
+look(root + "-trial", root + "-trial-out")
+become_nobody()
+store = txstore.open(root, mode="r")
+index = store._core.index
+assert store["g/a"][10] == 8
+
+def wait():
+    print("waiting", flush=True)
+    sys.stdin.readline()
+
+try:
+    with index.read() as connection:
+        connection.raw.execute("SELECT count(*) FROM fragments").fetchone()
+        wait()
+except StorageError as error:
+    assert "was written while it was read" in str(error), error
+else:
+    raise AssertionError("half of the old index and half of the new one")
+for _ in range(2):
+    print(store["g/a"][10], store.snapshot().version, store.verify().ok, flush=True)
+    wait()
+"""
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+@pytest.mark.parametrize("stays", [True, False], ids=["and keeps it open", "and closes it"])
+def test_a_store_that_is_written_while_somebody_reads_it_without_locks(place: Path, stays: bool) -> None:
+    """SQLite would go on with the pages that it knows, and mix them with new ones."""
+    make(place / "store-trial").close()
+    make(place / "store").close()
+
+    def write(value: int) -> Any:
+        store = txstore.open(place / "store")
+        for number in range(50):
+            create(store, f"g/new {value} {number}", np.arange(10))
+        put(store, "g/a", 10, value)
+        store.compact()
+        if not stays:
+            store.close()
+        return store
+
+    with process(OVERTAKEN, place / "store") as reader:
+        assert says(reader) == "waiting"
+        first = write(9)
+        tell(reader)
+        assert says(reader) == "9 54 True"
+        assert says(reader) == "waiting"
+        second = write(10)
+        tell(reader)
+        assert says(reader) == "10 105 True"
+        first.close()
+        second.close()

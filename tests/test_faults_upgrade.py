@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -133,6 +134,27 @@ def test_an_older_store_is_upgraded(tmp_path: Path, root: Path, script: Callable
         put(store, "a", 0, 8, author="me")
         assert next(store.log()).author == "me"
         assert store.verify().ok
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "a"])
+def test_an_older_store_is_refused_by_name(root: Path, script: Callable[[Any], None], mode: str) -> None:
+    before = dump(root)
+    with pytest.raises(FormatError, match=rf"format 0, .* format {FORMAT}: run 'txstore upgrade .*store'"):
+        txstore.open(root, mode=mode)
+    assert dump(root) == before
+    upgrade_store(root, steps={1: script})
+    with txstore.open(root, mode=mode) as store:
+        assert store["a"][0] == 7
+
+
+def test_the_command(root: Path, script: Callable[[Any], None], capsys: pytest.CaptureFixture[str]) -> None:
+    from txstore.cli.app import app
+
+    assert app(["upgrade", str(root)], standalone_mode=False) == 1
+    assert "no way from format 0" in capsys.readouterr().err
+    upgrade_store(root, steps={1: script})
+    assert app(["upgrade", str(root), "--json"], standalone_mode=False) == 0
+    assert json.loads(capsys.readouterr().out) == {"before": FORMAT, "format": FORMAT}
 
 
 def test_there_is_nothing_to_do_twice(root: Path, script: Callable[[Any], None]) -> None:

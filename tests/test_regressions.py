@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ from histories import append, conflict, create, put, resize
 import txstore
 from txstore.boxes import Box
 from txstore.core import Core
+from txstore.errors import StorageError
 from txstore.fragment import Fragment
 from txstore.grid import WHOLE, Grid
+from txstore.index import schema
 from txstore.index.timeline import Timeline
 from txstore.segment import Kind
 from txstore.tables import PartitionTable
@@ -338,3 +342,74 @@ def test_a_scalar_fills_and_a_read_that_fits_no_memory_is_told(store: Any) -> No
     with pytest.raises(txstore.InvalidIndexError, match="memory"):
         store["x"][...]
     assert store["x"][2**30, 5] == 3
+
+
+def test_what_is_made_and_deleted_in_one_transaction_is_not_counted(open_store: Any) -> None:
+    """Its cells went into the index under a node that nobody can find, and verify called the store damaged."""
+    for inline_bytes in (0, 1 << 20):
+        store = open_store(f"store{inline_bytes}", inline_bytes=inline_bytes)
+        with store.transaction() as tx:
+            tx.create_array("a", data=np.arange(4))
+            tx.create_array("a", data=np.arange(5), overwrite=True)
+            tx.create_array("b", data=np.arange(4))
+            del tx["b"]
+        assert store["a"][...].tolist() == [0, 1, 2, 3, 4] and "b" not in store.snapshot()
+        assert store.verify().ok
+
+
+def test_a_store_that_was_removed_or_replaced_takes_no_commit(tmp_path: Path) -> None:
+    """SQLite went on writing into the file that was gone, and commits vanished without a word."""
+    root = tmp_path / "store"
+    with txstore.open(root) as old:
+        create(old, "a", shape=(4,))
+        shutil.rmtree(root)
+        with pytest.raises(StorageError, match="removed or replaced"), old.transaction() as tx:
+            tx["a"][:] = 1
+        with txstore.open(root) as new:
+            create(new, "a", shape=(4,))
+            with pytest.raises(StorageError, match="removed or replaced"):
+                old.transaction()
+            with pytest.raises(StorageError, match="removed or replaced"):
+                old.create_tag("t")
+            assert [commit.version for commit in new.log()] == [1] and not list(new.tags())
+
+
+def test_a_lone_writer_pins_what_it_reads(store: Any, tmp_path: Path) -> None:
+    """It pinned the version at which it had opened the store, so that nothing expired while it had a transaction."""
+    create(store, "a", shape=(4,))
+    for number in range(5):
+        put(store, "a", 0, number)
+    with store.transaction() as tx:
+        with txstore.open(tmp_path / "store") as other:
+            assert other.expire(keep_last=1).horizon == store.snapshot().version
+        tx["a"][1] = 1
+
+
+def test_what_vacuum_has_folded_into_bases_is_listed_again(store: Any, tmp_path: Path) -> None:
+    """The partitions of a version were remembered from when it was one fill of the whole array."""
+    create(store, "a", shape=(600, 60), chunks=(1, 60), dtype="u1")
+    put(store, "a", ..., 7)
+    view = store._core.state()[1]
+    array = store["a"]
+    before = sorted(array._tree.view(array._row, "a").stored_chunks())
+    with txstore.open(tmp_path / "store") as other:
+        other.compact()
+        other.expire(keep_last=1)
+        other.vacuum()
+    view.forget()
+    assert sorted(array._tree.view(array._row, "a").stored_chunks()) == before
+    assert len(before) == 600
+
+
+def test_a_connection_that_was_interrupted_sees_what_is_new(store: Any, tmp_path: Path) -> None:
+    """A result that an exception kept alive kept the SQL snapshot alive, on a connection that was used again."""
+    create(store, "a", shape=(4,))
+    index = store._core.index
+    kept: list[Any] = []
+    with pytest.raises(KeyboardInterrupt), index.read() as connection:
+        kept.append(connection.execute(schema.commits.select()))
+        raise KeyboardInterrupt
+    with txstore.open(tmp_path / "store") as other:
+        put(other, "a", 0, 1)
+    assert store.snapshot().version == 2
+    put(store, "a", 1, 1)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from histories import create, noise, put, sql
+from histories import create, noise, put, resize, sql
 
 from txstore.compaction.backlog import Backlog
 from txstore.compaction.backoff import Backoff
@@ -531,3 +531,37 @@ def test_an_idle_branch_lets_go_as_well(store: Any, tmp_path: Path) -> None:
     assert horizon > max(states)
     assert (store.snapshot(branch="side")["a"][...] == states[max(states)]).all()
     assert sql(tmp_path, "SELECT count(*) FROM fragments WHERE branch <> 0") == [(0,)]
+
+
+def test_what_is_left_alone_needs_no_old_fragments(store: Any, tmp_path: Path) -> None:
+    """A base stands from the newest row on that it folds in, not from the head of the store."""
+    states = written(store, 10)
+    create(store, "b", np.zeros(4))
+    for number in range(8):
+        put(store, "b", 0, number)
+    store.compact()
+    assert sql(tmp_path, "SELECT max(version) FROM bases JOIN nodes ON id = node WHERE created = 1") == [(max(states),)]
+    store.expire(keep_last=5)
+    store.vacuum()
+    assert sql(tmp_path, "SELECT count(*) FROM fragments JOIN nodes ON id = node WHERE created = 1") == [(0,)]
+    for version in (None, store.snapshot().version - 4):
+        assert (store.snapshot(version=version)["a"][...] == states[max(states)]).all()
+
+
+def test_a_base_stands_no_lower_than_what_was_cut_off(store: Any, tmp_path: Path) -> None:
+    """A shrink is folded in, too: versions before it must not be read from the base."""
+    states = written(store, 6)
+    full = states[max(states)]
+    cut = resize(store, "a", (2000,)).version
+    grown = resize(store, "a", (5000,)).version
+    create(store, "b", [1])
+    store.create_tag("full", cut - 1)
+    store.compact("a")
+    assert sql(tmp_path, "SELECT version FROM bases") == [(cut,)]
+    for _ in range(2):
+        assert (store.snapshot(tag="full")["a"][...] == full).all()
+        for version in (grown, None):
+            now = store.snapshot(version=version)["a"][...]
+            assert (now[:2000] == full[:2000]).all() and not now[2000:].any()
+        store.vacuum()
+        store.expire(keep_last=5)

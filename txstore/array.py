@@ -165,9 +165,11 @@ class Array:
             return selection.result(view.read(selection))
         if not isinstance(out, np.ndarray):
             raise InvalidInputError(f"out= of array {self._path!r} must be an ndarray, not {type(out).__name__}")
-        if out.shape != selection.result_shape or out.dtype != view.meta.dtype or not out.flags.writeable:
+        if not out.flags.writeable:
+            raise InvalidInputError(f"out= of array {self._path!r} must be writable, and it is read-only")
+        if out.shape != selection.result_shape or out.dtype != view.meta.dtype:
             raise InvalidInputError(
-                f"out= of array {self._path!r} must be writable, of shape {selection.result_shape} and dtype "
+                f"out= of array {self._path!r} must be of shape {selection.result_shape} and dtype "
                 f"{view.meta.dtype}; it has shape {out.shape} and dtype {out.dtype}"
             )
         if selection.work_shape == out.shape and selection.result(out) is out:
@@ -210,6 +212,8 @@ class Array:
         if fields is None:
             return self._read(self._parsed(parse, sel), out)
         names = self.dtype.names or ()
+        if not names:
+            raise InvalidInputError(f"array {self._path!r} has no fields, its dtype is {self.dtype}; not {fields!r}")
         wanted = [fields] if isinstance(fields, str) else list(fields)
         if not wanted or any(name not in names for name in wanted):
             raise InvalidInputError(f"array {self._path!r} has the fields {list(names)}, not {fields!r}")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from txstore.errors import DTypeError
+from txstore.names import shown
 
 Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 
@@ -126,9 +127,9 @@ def _scalar(value: Any, dtype: _Dtype, kinds: str) -> NDArray[Any]:
         with np.errstate(over="ignore"):
             array = np.array(value, dtype)
     except OverflowError as error:
-        raise _refusal(repr(value), dtype, "it does not fit") from error
+        raise _refusal(shown(value), dtype, "it does not fit") from error
     if dtype.kind in "fc" and not np.isfinite(array) and abs(value) < np.inf:
-        raise _refusal(repr(value), dtype, "it does not fit")
+        raise _refusal(shown(value), dtype, "it does not fit")
     return array
 
 

@@ -47,6 +47,8 @@ def auto_chunks(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
 def auto_shards(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> tuple[int, ...] | None:
     """Shards of at most :data:`SHARD_BYTES`, or ``None`` where the array has too few chunks, or too large ones.
 
+    An array with an axis of length zero is taken to grow, and so never to have too few.
+
     Examples
     --------
     >>> auto_shards((0, 721, 1440), (1, 256, 256), 4)

@@ -25,6 +25,11 @@ def to_datetime(time_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=time_us)
 
 
+def to_text(moment: datetime) -> str:
+    """An aware time as ISO 8601 in UTC, to the microsecond: the one form in JSON."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def to_us(moment: datetime | str) -> int:
     """An aware time, or an ISO 8601 text with offset, in microseconds since 1970.
 
@@ -124,7 +129,7 @@ class Commit:
         return {
             "version": self.version,
             "txid": str(self.txid),
-            "committed_at": self.committed_at.isoformat(),
+            "committed_at": to_text(self.committed_at),
             "branch": self.branch,
             "parents": list(self.parents),
             "author": self.author,

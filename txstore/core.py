@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import weakref
@@ -13,6 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from txstore.commits import to_us
+from txstore.descriptors import renew_in_children
 from txstore.errors import InvalidInputError, NotFoundError, ReadOnlyError, StoreClosedError
 from txstore.holder import Holder
 from txstore.index import branches, commitlog, segments
@@ -114,25 +114,23 @@ class Core:
         self.inline_bytes = inline_bytes
         self.workers = workers
         self.source = TileSource(index, storage, cache_bytes)
+        self.closed, self.known_head = False, 0
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin without threads, pins, transactions and rows, at first and in a forked child: they are its parent's."""
         self.open_transactions: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.closed = False
         self._lock = threading.RLock()
-        self._pid = os.getpid()
         self._pool: ThreadPoolExecutor | None = None
         self._holder: Holder | None = None
         self._timelines: dict[int, Timeline] = {}
-        self.known_head = 0
         self._main: tuple[State, Timeline] | None = None  # the newest state of main that is known
 
     def check_open(self) -> None:
-        """Raise StoreClosedError after :meth:`close`, and adapt to a fork."""
+        """Raise StoreClosedError after :meth:`close`."""
         if self.closed:
             raise StoreClosedError(f"the store {self.address.root} has been closed; open it again")
-        if self._pid != os.getpid():
-            with self._lock:
-                # What is pinned is pinned by the parent: a child has none of its transactions.
-                self._pid = os.getpid()
-                self._pool = self._holder = None
 
     def require_writable(self, what: str) -> None:
         """Raise ReadOnlyError where the store was opened for reading."""
@@ -196,8 +194,7 @@ class Core:
         if newest and (unmoved := self._unmoved_main()) is not None:
             return unmoved
         with self.index.read() as connection:
-            head = read_head(connection)
-            self.known_head = max(self.known_head, head.head)
+            head = self._met(read_head(connection))
             if newest:
                 fresh = self._newest_main(connection, head)
                 if fresh is not None:
@@ -224,14 +221,16 @@ class Core:
             self._remember(state, timeline)
         return state, timeline
 
+    def _met(self, head: Head) -> Head:
+        self.known_head = max(self.known_head, head.head)
+        self.storage.maintained(head.maintenance)
+        return head
+
     def _unmoved_main(self) -> tuple[State, Timeline] | None:
         """The newest state of main where nothing has happened since it was last asked for: one statement."""
         main = self._main
-        if main is None:
-            return None
-        head = self.index.peek()
-        self.known_head = max(self.known_head, head.head)
-        return main if head.head == main[0].head and main[1].knows(head) else None
+        head = self._met(self.index.peek()) if main is not None else None
+        return main if head and main and head.head == main[0].head and main[1].knows(head) else None
 
     def _newest_main(self, connection: Connection, head: Head) -> tuple[State, Timeline] | None:
         """The newest state of main from one that is known: one query."""
@@ -288,8 +287,9 @@ class Core:
             return self.state(**reference)
 
     def landed(self, state: State, since: Sequence[tuple[int, Touched]], row: CommitRow, touched: Touched) -> None:
-        """Learn of a commit of this process, and of those since its base: the next transaction need not ask."""
+        """Learn of a commit of this process, and of those since its base."""
         with self._lock:
+            self.known_head = max(self.known_head, row.version)
             if state.branch != MAIN or self._main is None:
                 return
             timeline = self._main[1]
@@ -321,11 +321,10 @@ class Core:
         with self._lock:
             if self.closed:
                 return
-            own = self._pid == os.getpid()
             self.closed = True
-            if own and self._pool is not None:
+            if self._pool is not None:
                 self._pool.shutdown(wait=True)
-            if own and self._holder is not None:
+            if self._holder is not None:
                 self._holder.close()
         self.index.close()
         self.storage.close()
@@ -382,20 +381,3 @@ def _branch_name(connection: Connection, branch_id: int) -> str:
     row = branches.branch(connection, branch_id)
     assert row is not None
     return row.name
-
-
-def properties_text(properties: Any) -> str | None:
-    """The JSON text of a commit's properties.
-
-    Raises
-    ------
-    InvalidInputError
-        If they are no mapping of text to what JSON can hold.
-    """
-    if properties is None:
-        return None
-    from txstore.metadata import normalize_attribute
-
-    if not hasattr(properties, "items"):
-        raise InvalidInputError(f"properties must be a mapping, not {type(properties).__name__}")
-    return json.dumps({key: normalize_attribute(key, value) for key, value in properties.items()}, allow_nan=False)

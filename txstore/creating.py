@@ -7,7 +7,7 @@ import os
 import uuid
 from pathlib import Path
 
-from txstore.errors import AlreadyExistsError, StorageError
+from txstore.errors import AlreadyExistsError, StorageError, TxStoreError
 from txstore.filesystems import check_local
 from txstore.index import engine as clock
 from txstore.index.dialects import SQLiteDialect
@@ -26,7 +26,18 @@ def find_store(root: Path) -> bool:
     ------
     AlreadyExistsError
         If there is something else: a file, a Zarr hierarchy, a directory with other things in it.
+    StorageError
+        If one may not look.
     """
+    try:
+        return _find(root)
+    except TxStoreError:
+        raise
+    except OSError as error:
+        raise StorageError(f"the store {root} can't be opened: {error.strerror}") from error
+
+
+def _find(root: Path) -> bool:
     if not root.exists():
         return False
     if not root.is_dir():

@@ -15,7 +15,7 @@ from txstore.errors import AlreadyExistsError, DTypeError, InvalidInputError, Tx
 from txstore.fills import cast_fill, default_fill
 from txstore.grid import auto_chunks, auto_partition, auto_shards
 from txstore.metadata import ArrayMetadata
-from txstore.names import shown
+from txstore.names import check_text, shown
 
 _MAX_NDIM = 32
 #: The sum of two extents still fits into 64 bits.
@@ -68,6 +68,7 @@ def new_array(
         if dtype is None or (shape is None and data is None):
             raise InvalidInputError("needs shape and dtype, or data")
         kind = parse_dtype(dtype)
+        _check_fields(kind)
         values = np.empty(0, kind) if data is None else cast(data, kind)
         lengths = extents("shape", values.shape if shape is None else shape, 0)
         if data is not None and values.shape != lengths:
@@ -229,6 +230,16 @@ def _names(value: Any) -> tuple[str | None, ...]:
     if isinstance(value, str):
         raise InvalidInputError(f"dimension_names are a sequence of strings or None, not {value!r}")
     try:
-        return tuple(value)
+        names = tuple(value)
     except TypeError:
         raise InvalidInputError(f"dimension_names are a sequence of strings or None, not {value!r}") from None
+    for name in names:
+        if isinstance(name, str):
+            check_text("dimension name", name)
+    return names
+
+
+def _check_fields(dtype: np.dtype[Any]) -> None:
+    for name in dtype.names or ():
+        check_text("field name", name)
+        _check_fields(dtype[name])

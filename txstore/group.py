@@ -191,7 +191,8 @@ class Group:
         chunks : "auto" or int or tuple of int
             Cells along each axis of the unit of encoding.
         shards : "auto", None or tuple of int
-            Cells along each axis of what exports as one object; None: every chunk by itself.
+            Cells along each axis of what exports as one object; None: every chunk by itself. ``"auto"`` is None for
+            arrays of fewer than 64 chunks, but for those with an axis of length 0, which are taken to grow.
         codecs : "auto" or sequence
             Zarr v3 codecs after ``bytes``, by name or with configuration; ``()`` is raw.
         fill_value : scalar, optional

@@ -21,7 +21,8 @@ from txstore.errors import CorruptionError
 from txstore.fragment import Fragment
 from txstore.grid import WHOLE, Grid
 from txstore.index.lookup import NodeRow, ShapeRow
-from txstore.index.timeline import Timeline, partition_extent
+from txstore.index.rows import partition_extent
+from txstore.index.timeline import Timeline
 from txstore.metadata import ArrayMetadata
 from txstore.segment import Kind
 from txstore.tables import PartitionTable

@@ -1,4 +1,4 @@
-"""Names of arrays and groups: what may be one, now and in every format that they are exported to."""
+"""Names of arrays and groups: what may be one, now and in every format; and text that goes into the index."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ MAX_PATH_BYTES = 896
 
 #: Characters of a name that a message shows.
 _SHOWN = 60
+#: Bits of an integer that a message shows in full; Python itself refuses to write much larger ones.
+_SHOWN_BITS = 200
 
 # Keys that mean something in a Zarr hierarchy; some file systems don't tell case.
 _RESERVED = frozenset({"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"})
@@ -70,18 +72,55 @@ def _fault(part: str) -> str | None:
     return f"a part of it is longer than {MAX_NAME_BYTES} bytes" if size > MAX_NAME_BYTES else None
 
 
+def check_text(what: str, value: object) -> str:
+    """Text that is kept, or looked for, in the index, which holds UTF-8.
+
+    Parameters
+    ----------
+    what : str
+        For messages.
+    value : str
+        What was given for it. A shell of another encoding gives halves of surrogate pairs for its own letters.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no text, or can't be written as UTF-8.
+    """
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{what}={value!r} must be a str")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"the {what} {shown(value)} can't be written as UTF-8") from None
+    return value
+
+
+def check_path(path: object) -> str:
+    """A path that may be that of something, without slashes at its ends; ``""`` is everything.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no text, or can't be written as UTF-8.
+    """
+    return check_text("path", path).strip("/")
+
+
 def shown(name: object) -> str:
-    """What somebody gave as a name, for a message: quoted, and without its middle where it is long.
+    """What somebody gave as a name, or a number, for a message: quoted, and without its middle where it is long.
 
     Examples
     --------
     >>> print(shown("era5/t2m"), shown("x" * 300))
     'era5/t2m' 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' (300 characters)
     """
+    if isinstance(name, int) and name.bit_length() > _SHOWN_BITS:
+        return f"an integer of {name.bit_length()} bits"
     if not isinstance(name, str) or len(name) <= _SHOWN:
         return repr(name)
     half = _SHOWN // 2
     return f"{name[:half] + '...' + name[-half:]!r} ({len(name)} characters)"
 
 
-__all__ = ["MAX_NAME_BYTES", "MAX_PATH_BYTES", "check_name", "shown"]
+__all__ = ["MAX_NAME_BYTES", "MAX_PATH_BYTES", "check_name", "check_path", "check_text", "shown"]

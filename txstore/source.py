@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from txstore.checksum import crc32c
 from txstore.codecs import TileCodec
+from txstore.descriptors import renew_in_children
 from txstore.errors import CorruptionError
 from txstore.index import lookup
 from txstore.index.engine import Index
@@ -42,6 +43,11 @@ class BoundedCache(Generic[_Value]):
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin with nothing: at first, and in a forked child."""
         self._values: OrderedDict[Any, tuple[_Value, int]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()

@@ -82,23 +82,28 @@ class StagedSegments:
             return None, (SegmentEdit(writer.segment, result),)
         return ((writer.segment, result) if result else None), ()
 
-    def abort(self) -> None:
-        """Remove what was written. What can't be removed now is found by vacuum.
+    def abort(self, *, certain: bool = True) -> None:
+        """Remove what was written. What can't be removed now is found by vacuum. In a forked child it is the parent's.
 
-        An interrupt that comes out of a commit does not mean that nothing has happened. So where the file is complete
-        the index is asked first: a file that is still only announced becomes doomed, which no commit undoes, and
-        goes then; one that a commit needs stays. In a forked child the file is the parent's.
+        Parameters
+        ----------
+        certain : bool
+            Whether no commit has landed that names the file, nor ever will. An interrupt that comes out of a commit
+            does not say so: then a file that is still only announced is doomed first, which no commit undoes, and
+            one that a commit needs stays.
         """
         writer = self._writer
         if writer is None or self._pid != os.getpid():
             return
+        index = self._core.index
         with contextlib.suppress(TxStoreError):
-            if self._complete:
-                ours = retention.doom_own(self._core.index, [writer.segment])
+            if self._complete and not certain:
+                ours = retention.doom_own(index, [writer.segment])
                 if ours:
                     writer.abort()
-                    retention.bury(self._core.index, ours)
+                    retention.bury(index, ours)
                 return
+            # Where the disk is full, the file has to go before the index can be told.
             announced = not writer.inline
             writer.abort()
             if announced:

@@ -12,6 +12,7 @@ import numpy as np
 
 from txstore.commits import Commit
 from txstore.core import Core, State
+from txstore.descriptors import renew_in_children
 from txstore.errors import TransactionClosedError
 from txstore.index.edits import ReadCells, Reads
 from txstore.index.lookup import NodeRow
@@ -64,6 +65,11 @@ class StagedTree:
         self._timeline = timeline
         self.views: dict[int, ArrayView] = {}
         self._pid = os.getpid()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """In a forked child, where nothing can be done with it: but who tries must be told, and not wait for ever."""
+        self.lock = threading.RLock()
 
     @property
     def forked(self) -> bool:

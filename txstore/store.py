@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import math
+import numbers
+import operator
 import os
 import random
 import re
@@ -15,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from txstore.commits import Commit, to_datetime
+from txstore.commits import Commit, to_datetime, to_text
 from txstore.core import Address, Core
 from txstore.creating import create_store, find_store
 from txstore.errors import (
@@ -31,7 +34,8 @@ from txstore.index import branches, commitlog, lookup
 from txstore.index.commit import commit, resolve
 from txstore.index.dialects import SQLiteDialect
 from txstore.index.edits import MAIN, Edit, RefEdit
-from txstore.index.engine import Index, read_head
+from txstore.index.engine import Index, read_head, require_format
+from txstore.names import check_path, check_text, shown
 from txstore.snapshot import Snapshot, set_opener
 from txstore.storage import LocalStorage
 from txstore.transaction import Transaction
@@ -98,7 +102,7 @@ def open(
     AlreadyExistsError
         If there is something already, and `mode` insists on making a store; or something else than a store.
     FormatError
-        If the store was written by a newer txstore.
+        If the store was written by a newer txstore, or by one so old that it has to be upgraded first.
     TypeError
         For an unknown key of the configuration.
     InvalidInputError
@@ -122,6 +126,7 @@ def _local(root: str | os.PathLike[str]) -> str:
     text = os.fspath(root)
     if not isinstance(text, str) or not text or "\x00" in text:
         raise InvalidInputError(f"root {text!r} is no path of a directory")
+    _check_place("root", text)
     if text.startswith("file://"):
         text = text[len("file://") :]
     if "://" in text:
@@ -134,8 +139,10 @@ def _open_core(address: Address, *, create: bool = False) -> Core:
     if config["durability"] not in ("full", "os"):
         raise InvalidInputError(f"durability={config['durability']!r} must be 'full' or 'os'")
     for key in ("cache_bytes", "inline_bytes"):
-        if not isinstance(config[key], int) or isinstance(config[key], bool) or config[key] < 0:
-            raise InvalidInputError(f"{key}={config[key]!r} must be a number of bytes")
+        config[key] = _whole(key, config[key], 0, "a number of bytes")
+    if config["workers"] is not None:
+        config["workers"] = _whole("workers", config["workers"], 1)
+    _check_seconds("lock_timeout_s", config["lock_timeout_s"])
     root = Path(address.root)
     read_only = address.mode == "r"
     sync = config["durability"] == "full"
@@ -166,6 +173,7 @@ def _open_core(address: Address, *, create: bool = False) -> Core:
     )
     try:
         with index.read() as connection:
+            require_format(connection, str(root))
             core.known_head = read_head(connection).head
     except BaseException:
         core.close()
@@ -268,7 +276,8 @@ class Store:
         InvalidInputError
             If the time is naive or in the future, or the arguments exclude each other.
         """
-        state, timeline = self._core.state(branch=branch, version=version, as_of=as_of, tag=tag)
+        _check_texts(branch=branch, tag=tag)
+        state, timeline = self._core.state(branch=branch, version=_version(version), as_of=as_of, tag=tag)
         return Snapshot(self._core, state, timeline)
 
     def __getitem__(self, path: str) -> Any:
@@ -278,6 +287,16 @@ class Store:
     def __contains__(self, path: object) -> bool:
         return path in self.snapshot()
 
+    def __iter__(self) -> Iterator[str]:
+        # Every step of a loop would look at the newest version anew.
+        raise TypeError("a store has no members of its own: iterate over store.snapshot()")
+
+    def __len__(self) -> int:
+        raise TypeError("a store has no members of its own: use len(store.snapshot())")
+
+    def __bool__(self) -> bool:
+        return True
+
     def log(self, *, branch: str = "main", path: str | None = None, limit: int | None = None) -> Iterator[Commit]:
         """The commits of a branch, newest first, with those that it inherited.
 
@@ -286,7 +305,8 @@ class Store:
         branch : str
             The branch.
         path : str, optional
-            Only commits that changed this array or group, or something below it, under that name.
+            Only commits that changed this array or group, or something below it, under that name; none where
+            nothing ever had it.
         limit : int, optional
             At most so many.
 
@@ -295,13 +315,14 @@ class Store:
         NotFoundError
             If there is no such branch.
         """
-        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
-            raise InvalidInputError(f"limit={limit!r} must be an integer from 0 on")
+        if limit is not None:
+            limit = _whole("limit", limit, 0)
+        _check_texts(branch=branch)
+        path = None if path is None else check_path(path)
         state, timeline = self._core.state(branch=branch)
         return self._log(timeline.at(state.version), path, limit)
 
     def _log(self, seen: branches.Lineage, path: str | None, limit: int | None) -> Iterator[Commit]:
-        wanted = None if path is None else path.strip("/")
         before: int | None = None
         left = -1 if limit is None else limit
         while left:
@@ -311,7 +332,7 @@ class Store:
                 names = {row.id: row.name for row in branches.all_branches(connection)} | {MAIN: "main"}
             for row in rows:
                 found = Commit.from_row(row, names.get(row.branch or MAIN, "main"))
-                if wanted and not any(f"{one}/".startswith(f"{wanted}/") for one in found.paths):
+                if path and not any(f"{one}/".startswith(f"{path}/") for one in found.paths):
                     continue
                 yield found
                 left -= 1
@@ -334,9 +355,11 @@ class Store:
         Raises
         ------
         NotFoundError
-            If a version is not there.
+            If a version is not there, or neither of them has anything at `path`.
         SnapshotExpiredError
             If it can't be told any more, because `a` lies below the conflict horizon.
+        InvalidInputError
+            For a snapshot of another store.
         """
         from txstore.compaction.diff import diff
 
@@ -395,9 +418,8 @@ class Store:
         ):
             if value not in allowed:
                 raise InvalidInputError(f"{what}={value!r} must be one of {', '.join(map(repr, allowed))}")
-        for what, text in (("message", message), ("author", author)):
-            if text is not None and not isinstance(text, str):
-                raise InvalidInputError(f"{what}={text!r} must be a str")
+        _check_texts(message=message, author=author, branch=branch)
+        base = _version(base, "base")
         # Pin first, then look: expiry looks at the pins after it has taken the lock, so one sees the other.
         pin = core.holder.pin(core.known_head if base is None else min(base, core.known_head))
         try:
@@ -447,8 +469,8 @@ class Store:
         CommitUnknownError
             If the index can't be reached to settle a commit whose reply was lost.
         """
-        if attempts is not None and attempts < 1:
-            raise InvalidInputError(f"attempts={attempts} must be 1 or more")
+        if attempts is not None:
+            attempts = _whole("attempts", attempts, 1)
         deadline = None if timeout is None else time.monotonic() + timeout
         tried = 0
         given = options.pop("txid", None)
@@ -515,8 +537,9 @@ class Store:
             If the name can't be used.
         """
         self._core.require_writable("tag")
-        with self._core.pinned(version=version) as (state, _):
-            self._refer(RefEdit("tag", _ref_name(name), state.commit, state.branch, move))
+        _ref_name(name)
+        with self._core.pinned(version=_version(version)) as (state, _):
+            self._refer(RefEdit("tag", name, state.commit, state.branch, move))
 
     def delete_tag(self, name: str) -> None:
         """Take a tag away; its past stays visible to ``as_of``.
@@ -548,8 +571,9 @@ class Store:
         self._core.require_writable("branch")
         if name == "main":
             raise AlreadyExistsError("the branch 'main' exists already")
-        with self._core.pinned(version=version) as (state, _):
-            self._refer(RefEdit("branch", _ref_name(name), state.commit, state.branch))
+        _ref_name(name)
+        with self._core.pinned(version=_version(version)) as (state, _):
+            self._refer(RefEdit("branch", name, state.commit, state.branch))
 
     def delete_branch(self, name: str) -> None:
         """Take a branch away; ``as_of`` still answers what it held.
@@ -602,11 +626,15 @@ class Store:
         NotFoundError
             If there is nothing at `path`.
         ReadOnlyError, StorageError
-            If the store can't be written.
+            If the store can't be written; a dry run needs not to.
         """
         from txstore.compaction.rewrite import compact
 
-        self._core.require_writable("compact")
+        if not dry_run:
+            self._core.require_writable("compact")
+        self._core.check_open()
+        _check_work(executor, progress)
+        _check_texts(branch=branch, path=path)
         return compact(self, path, branch=branch, executor=executor, dry_run=dry_run, progress=progress)
 
     def expire(self, *, older_than: Any = None, keep_last: int | None = None, dry_run: bool = False) -> ExpireReport:
@@ -643,6 +671,8 @@ class Store:
         from txstore.compaction.verify import verify
 
         self._core.check_open()
+        _check_work(executor, progress)
+        check_path(path)
         return verify(self, path, executor=executor, progress=progress)
 
     def export(
@@ -676,11 +706,14 @@ class Store:
         from txstore.compaction.export import export
 
         self._core.check_open()
+        _check_work(executor, progress)
+        _check_texts(branch=branch, path=path)
+        _check_place("dest", dest)
         return export(
             self,
             dest,
             path=path,
-            version=version,
+            version=_version(version),
             branch=branch,
             zarr_format=zarr_format,
             layout=layout,
@@ -716,6 +749,9 @@ class Store:
         from txstore.compaction.importer import import_zarr
 
         self._core.require_writable("import")
+        _check_work(None, progress)
+        _check_texts(branch=branch, path=path, message=message)
+        _check_place("src", src)
         return import_zarr(self, src, path=path, branch=branch, message=message, progress=progress)
 
     def info(self) -> dict[str, Any]:
@@ -729,7 +765,7 @@ class Store:
             "uuid": str(uuid.UUID(bytes=head.uuid)),
             "format": head.format,
             "version": head.head,
-            "committed_at": to_datetime(head.head_at).isoformat() if head.head else None,
+            "committed_at": to_text(to_datetime(head.head_at)) if head.head else None,
             "horizon": head.horizon,
             "conflict_horizon": head.conflict_horizon,
             "branches": self.branches(),
@@ -754,13 +790,55 @@ def _txid(value: uuid.UUID | str | None) -> uuid.UUID:
         raise InvalidInputError(f"txid={value!r} is no UUID") from None
 
 
+def _check_texts(**given: Any) -> None:
+    for what, text in given.items():
+        if text is not None:
+            check_text(what, text)
+
+
+def _check_place(what: str, place: Any) -> None:
+    try:
+        os.fsencode(place)
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"{what} {shown(os.fspath(place))} can't be written as UTF-8") from None
+
+
+def _check_work(executor: Any, progress: Any) -> None:
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise InvalidInputError(f"executor={executor!r} must have submit(), as those of concurrent.futures do")
+    if progress is not None and not callable(progress):
+        raise InvalidInputError(f"progress={progress!r} must be callable")
+
+
+def _check_seconds(what: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value) or value < 0:
+        raise InvalidInputError(f"{what}={value!r} must be a number of seconds, 0 or more")
+
+
+def _version(value: Any, what: str = "version") -> int | None:
+    return None if value is None else _whole(what, value, 0)
+
+
+def _whole(what: str, value: Any, least: int, kind: str = "an integer") -> int:
+    """An integer of any library as Python's own; a truth is none."""
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number >= 2**63:
+        raise InvalidInputError(f"{what}: {shown(number)} is too large")
+    if number < least:
+        raise InvalidInputError(f"{what}={value!r} must be {kind}, {least} or more")
+    return number
+
+
 def _ref_name(name: str) -> str:
     if not isinstance(name, str) or not _REF_NAME.fullmatch(name) or name.startswith("-") or name.isdigit():
         raise InvalidInputError(
             f"{name!r} can't name a tag or a branch: no spaces or control characters, none of \\ : ~ ^ ? * [, "
             "no leading -, not digits only"
         )
-    return name
+    return check_text("name", name)
 
 
 @atexit.register

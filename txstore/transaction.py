@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import uuid
 import warnings
 from types import TracebackType
 from typing import Any
 
 from txstore.commits import Commit
-from txstore.core import Core, State, properties_text
+from txstore.core import Core, State
 from txstore.errors import CommitUnknownError, TxStoreError
 from txstore.group import Group
 from txstore.index.commit import Committed, commit
 from txstore.index.edits import AttributeEdit, Edit, NodeDelete
 from txstore.index.timeline import Timeline
+from txstore.metadata import normalize_attribute
 from txstore.stagedarray import StagedArray
 from txstore.stagedtree import StagedTree
 
@@ -47,7 +49,7 @@ class Transaction(Group):
         overwrite: bool,
         allow_empty: bool,
     ) -> None:
-        self._properties = properties_text(properties)  # may refuse: nothing is open before
+        self._properties = _properties_text(properties)  # may refuse: nothing is open before
         super().__init__(StagedTree(core, state, timeline, txid, serializable=serializable))
         self._pin: int | None = pin
         self._message = message
@@ -145,7 +147,7 @@ class Transaction(Group):
                 raise
             except BaseException:
                 # An interrupt may have come after the commit had landed: then store.resolve(txid) tells.
-                self._tree.segments.abort()
+                self._tree.segments.abort(certain=False)
                 self._finish("unknown")
                 raise
             self._finish("committed")
@@ -222,6 +224,21 @@ class Transaction(Group):
         self._tree.arrays.clear()
         self._tree.views.clear()
         self._tree.core.open_transactions.discard(self)
+
+
+def _properties_text(properties: Any) -> str | None:
+    """The JSON text of a commit's properties.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are no mapping of text to what JSON can hold.
+    """
+    if properties is None:
+        return None
+    if not hasattr(properties, "items"):
+        raise InvalidInputError(f"properties must be a mapping, not {type(properties).__name__}")
+    return json.dumps({key: normalize_attribute(key, value) for key, value in properties.items()}, allow_nan=False)
 
 
 __all__ = ["Transaction"]

@@ -19,7 +19,7 @@ from txstore.fragment import Fragment
 from txstore.grid import Grid
 from txstore.group import Group
 from txstore.index.lookup import NodeRow
-from txstore.index.timeline import partition_extent
+from txstore.index.rows import partition_extent
 from txstore.jsonvalues import normalize_attribute
 from txstore.names import check_name
 from txstore.pieces import Selection

@@ -96,7 +96,6 @@ def diff(
         with access.opened(root, "r", index) as store:
             old, new = (refs.parse(store, text).snapshot(store) for text in (a, b))
             found = store.diff(old, new, path=access.node_path(path))
-            _require(path, found, old, new)
     except (TxStoreError, OSError) as error:
         # 1 says that there are differences.
         if status and exit_code(error) == ExitCode.FAILED:
@@ -109,14 +108,6 @@ def diff(
             output.say(line, style=style)
     if status and found:
         raise typer.Exit(ExitCode.FAILED)
-
-
-def _require(path: str, found: Diff, old: Snapshot, new: Snapshot) -> None:
-    from txstore.cli import access
-
-    name = access.node_path(path)
-    if name and not found and name not in old and name not in new:
-        raise NotFoundError(f"there is no {name!r} at version {old.version}, nor at version {new.version}")
 
 
 def _lines(found: Diff) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""``compact``, ``expire``, ``vacuum``, ``verify``: care of a store by hand. The daemon does the first three itself."""
+"""``compact``, ``expire``, ``vacuum``, ``upgrade``, ``verify``: care by hand; the daemon does the first three."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def compact(
     from txstore.cli.workers import pool
 
     with (
-        access.opened(root, "r+", index) as store,
+        access.opened(root, "r" if dry_run else "r+", index) as store,
         pool(threads) as executor,
         output.progress("compacting", quiet=as_json) as progress,
     ):
@@ -101,13 +101,29 @@ def verify(
     if as_json:
         output.emit_json(report.to_dict() | {"next": steps})
     else:
-        output.record({name: value for name, value in report.to_dict().items() if name != "problems"})
+        told = ("problems", "notices")
+        output.record({name: value for name, value in report.to_dict().items() if name not in told})
         for problem in problems:
             output.say(f"problem: {problem}", style="red")
+        for notice in report.notices:
+            output.say(f"notice: {notice}")
         for step in steps:
             output.say(f"next: {step}")
     if not report.ok:
         raise typer.Exit(ExitCode.DAMAGED)
+
+
+def upgrade(root: StoreArg, as_json: JsonOpt = False) -> None:
+    """Bring a store of an older txstore to the format of this one, all or nothing; older ones can't read it then."""
+    from txstore.cli import output
+    from txstore.index.migrations import upgrade_store
+
+    before, now = upgrade_store(root)
+    report = {"before": before, "format": now}
+    if as_json:
+        output.emit_json(report)
+    else:
+        output.record(report)
 
 
 def _finish(report: Any, as_json: bool) -> None:
@@ -130,7 +146,8 @@ def register(app: typer.Typer) -> None:
         "expire", rich_help_panel=MAINTENANCE, epilog=example("txstore expire survey --older-than 30d --keep-last 100")
     )(expire)
     app.command("vacuum", rich_help_panel=MAINTENANCE, epilog=example("txstore vacuum survey --dry-run"))(vacuum)
+    app.command("upgrade", rich_help_panel=MAINTENANCE, epilog=example("txstore upgrade survey"))(upgrade)
     app.command("verify", rich_help_panel=MAINTENANCE, epilog=example("txstore verify survey && echo sound"))(verify)
 
 
-__all__ = ["compact", "expire", "register", "vacuum", "verify"]
+__all__ = ["compact", "expire", "register", "upgrade", "vacuum", "verify"]

@@ -27,7 +27,7 @@ COLORMAPS = {
 BLOCKS = " ░▒▓█"
 ASCII = " .:-=+*#%@"
 
-#: Where proportions would leave more than this part of the space unused, they are given up.
+#: How many times longer than wide a slice may be drawn; for what is longer, proportions are given up.
 MAX_SKEW = 4
 #: How many pixels one cell may take in each direction.
 MAX_ZOOM = 8
@@ -45,11 +45,16 @@ def fit(shape: tuple[int, int], rows: int, columns: int) -> tuple[tuple[int, int
     """
     if 0 in shape:
         return (0, 0), True
-    down, across = min(rows / shape[0], MAX_ZOOM), min(columns / shape[1], MAX_ZOOM)
-    square = max(down, across) <= MAX_SKEW * min(down, across)
-    if square:
-        down = across = min(down, across)
-    return (max(1, int(shape[0] * down)), max(1, int(shape[1] * across))), square
+    zoom = min(rows / shape[0], columns / shape[1], MAX_ZOOM)
+    long = zoom * max(shape)
+    square = long <= MAX_SKEW * zoom * min(shape)
+    # The shorter side is drawn wider than it is, as far as there is space, so that something of it can be seen.
+    least = 0 if square else long / MAX_SKEW
+    down, across = (
+        max(1, int(max(zoom * cells, min(least, MAX_ZOOM * cells, space))))
+        for cells, space in ((shape[0], rows), (shape[1], columns))
+    )
+    return (down, across), square
 
 
 def resample(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
