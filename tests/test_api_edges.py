@@ -490,3 +490,200 @@ def test_attributes_keep_the_order_in_which_they_were_set(store: Any, tmp_path: 
     store.export(tmp_path / "out.zarr")
     exported: Any = zarr.open_group(tmp_path / "out.zarr", mode="r")
     assert list(exported["a"].attrs) == staged
+
+
+# -- text that is no UTF-8 ------------------------------------------------------------------------
+
+HALF = "t\ud800"
+TEXTS: dict[str, Callable[[Any], Any]] = {
+    "message": lambda store: store.transaction(message=HALF),
+    "author": lambda store: store.transaction(author=HALF),
+    "branch": lambda store: store.transaction(branch=HALF),
+    "run": lambda store: store.run(lambda tx: tx.create_group("g"), message=HALF),
+    "create_tag": lambda store: store.create_tag(HALF),
+    "create_branch": lambda store: store.create_branch(HALF),
+    "delete_tag": lambda store: store.delete_tag(HALF),
+    "delete_branch": lambda store: store.delete_branch(HALF),
+    "snapshot of a tag": lambda store: store.snapshot(tag=HALF),
+    "snapshot of a branch": lambda store: store.snapshot(branch=HALF),
+    "log of a branch": lambda store: store.log(branch=HALF),
+    "log": lambda store: store.log(path=HALF),
+    "diff": lambda store: store.diff(0, 1, path=HALF),
+    "verify": lambda store: store.verify(HALF),
+    "compact": lambda store: store.compact(HALF),
+    "compact a branch": lambda store: store.compact(branch=HALF),
+    "export": lambda store: store.export("nowhere", path=HALF),
+    "export a branch": lambda store: store.export("nowhere", branch=HALF),
+    "export to": lambda store: store.export(HALF),
+    "import": lambda store: store.import_zarr(HALF),
+    "import as": lambda store: store.import_zarr("nowhere", message=HALF),
+    "open": lambda store: txstore.open(HALF),
+}
+
+
+@pytest.mark.parametrize("call", TEXTS.values(), ids=TEXTS)
+def test_halves_of_surrogate_pairs_are_refused_at_the_call(store: Any, call: Callable[[Any], Any]) -> None:
+    with store.transaction() as tx:
+        tx.create_group("there")
+    text = message(txstore.InvalidInputError, lambda: call(store))
+    assert "UTF-8" in text and r"t\ud800" in text
+    assert store.snapshot().version == 1 and store.tags() == {} and list(store.branches()) == ["main"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"dtype": "i4", "dimension_names": (HALF,)}, {"dtype": [(HALF, "i4")]}, {"dtype": [("a", [(HALF, "i4")])]}],
+    ids=["dimension", "field", "nested field"],
+)
+def test_halves_of_surrogate_pairs_name_neither_dimension_nor_field(store: Any, asked: dict[str, Any]) -> None:
+    with store.transaction() as tx:
+        text = message(txstore.InvalidInputError, lambda: tx.create_array("a", shape=3, **asked))
+        assert "array 'a'" in text and r"t\ud800" in text
+        tx.create_array("a", shape=3, dtype=[("é", "i4")], dimension_names=("ü",))
+    assert store["a"].dimension_names == ("ü",)
+
+
+# -- arguments that can't be used -----------------------------------------------------------------
+
+
+def test_versions_are_integers_of_any_library(store: Any, tmp_path: Path) -> None:
+    with store.transaction() as tx:
+        tx.create_array("a", data=np.arange(3))
+    one = np.int64(1)
+    assert store.snapshot(version=one).version == 1
+    assert store.diff(np.uint8(0), one).added == ("a",)
+    store.create_tag("t", one)
+    store.create_branch("b", one)
+    assert store.export(tmp_path / "out.zarr", version=one).version == 1
+    with store.transaction(base=one) as tx:
+        assert tx.version == 1 and type(tx.version) is int
+        tx["a"][0] = 7
+    assert len(list(store.log(limit=np.int8(1)))) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [1.0, "1", True, -1, 10**400, 10**6000], ids=["float", "str", "bool", "below", "large", "larger"]
+)
+def test_what_is_no_version_is_refused(store: Any, tmp_path: Path, wrong: Any) -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: store.snapshot(version=wrong),
+        lambda: store.transaction(base=wrong),
+        lambda: store.create_tag("t", wrong),
+        lambda: store.create_branch("b", wrong),
+        lambda: store.diff(0, wrong),
+        lambda: store.export(tmp_path / "out.zarr", version=wrong),
+        lambda: store.log(limit=wrong),
+    ]
+    for call in calls:
+        assert len(message(txstore.InvalidInputError, call)) < 150
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("workers", 0),
+        ("workers", 1.5),
+        ("workers", "2"),
+        ("workers", True),
+        ("lock_timeout_s", -1),
+        ("lock_timeout_s", float("nan")),
+        ("lock_timeout_s", float("inf")),
+        ("lock_timeout_s", None),
+        ("cache_bytes", -1),
+        ("cache_bytes", 1.5),
+        ("inline_bytes", None),
+        ("durability", ["full"]),
+    ],
+)
+def test_configuration_is_checked_when_a_store_is_opened(tmp_path: Path, key: str, value: Any) -> None:
+    text = message(txstore.InvalidInputError, lambda: txstore.open(tmp_path / "new", **{key: value}))
+    assert text.startswith(f"{key}={value!r} must be")
+    assert not (tmp_path / "new").exists()
+
+
+def test_configuration_takes_the_numbers_of_any_library(tmp_path: Path) -> None:
+    config = {"workers": np.int32(1), "cache_bytes": np.int64(0), "lock_timeout_s": np.float32(0.5)}
+    with txstore.open(tmp_path / "new", **config) as store, store.transaction() as tx:
+        tx.create_array("a", data=np.arange(3))
+
+
+@pytest.mark.parametrize("root", [None, 5, "x" * 300, "x\0y", b"bytes"], ids=["None", "5", "long", "null", "bytes"])
+@pytest.mark.parametrize("mode", ["r", "a"])
+def test_what_is_no_place_for_a_store_is_refused_in_one_line(tmp_path: Path, root: Any, mode: str) -> None:
+    place = tmp_path / root if isinstance(root, str) else root
+    kinds: Any = (txstore.StorageError, txstore.InvalidInputError, TypeError)
+    assert message(kinds, lambda: txstore.open(place, mode=mode))
+
+
+def test_executors_and_callbacks_are_checked_at_the_call(store: Any, tmp_path: Path) -> None:
+    dest = tmp_path / "out.zarr"
+    for call in (store.compact, store.verify, partial(store.export, dest)):
+        assert "submit()" in message(txstore.InvalidInputError, partial(call, executor=5))
+        assert "progress=5" in message(txstore.InvalidInputError, partial(call, progress=5))
+    assert "progress=5" in message(txstore.InvalidInputError, lambda: store.import_zarr(dest, progress=5))
+    assert not dest.exists()
+
+
+def test_a_diff_is_of_one_store(store: Any, tmp_path: Path) -> None:
+    with store.transaction() as tx:
+        tx.create_group("g")
+    with txstore.open(tmp_path / "other") as other:
+        with other.transaction() as tx:
+            tx.create_group("g")
+        text = message(txstore.InvalidInputError, lambda: store.diff(0, other.snapshot()))
+        assert other.root in text and store.root in text
+    with txstore.open(store.root, mode="r") as again:  # the same one, opened twice
+        assert store.diff(again.snapshot(version=0), again.snapshot()).added == ("g",)
+
+
+def test_a_path_that_neither_version_has_is_not_found(store: Any) -> None:
+    with store.transaction() as tx:
+        tx.create_group("g/h")
+    with store.transaction() as tx:
+        del tx["g/h"]
+    assert "'typo'" in message(txstore.NotFoundError, lambda: store.diff(1, 2, path="typo"))
+    assert store.diff(1, 2, path="/g/h/").removed == ("g/h",)
+    assert not store.diff(1, 1, path="g")
+    assert list(store.log(path="typo")) == []
+
+
+# -- messages -------------------------------------------------------------------------------------
+
+
+def test_a_store_is_no_collection(store: Any) -> None:
+    for call in (list, len, iter):
+        assert "store.snapshot()" in message(TypeError, partial(call, store))
+    assert store and "a" not in store
+
+
+def test_fields_and_out_are_refused_by_what_is_wrong(store: Any) -> None:
+    with store.transaction() as tx:
+        tx.create_array("a", data=np.arange(3))
+    assert "has no fields" in message(txstore.InvalidInputError, lambda: store["a"]["x"])
+    out = np.empty(3, "i8")
+    out.flags.writeable = False
+    text = message(txstore.InvalidInputError, lambda: store["a"].read(out=out))
+    assert "read-only" in text and "shape" not in text
+    assert "shape (2,)" in message(txstore.InvalidInputError, lambda: store["a"].read(out=np.empty(2, "i8")))
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), 10**6000], ids=["large", "small", "larger"])
+def test_a_large_integer_is_not_written_out(store: Any, number: int) -> None:
+    with store.transaction() as tx:
+        a = tx.create_array("a", shape=3, dtype="i4")
+        text = message(txstore.DTypeError, lambda: a.write(0, number))
+        assert f"an integer of {number.bit_length()} bits" in text and len(text) < 200
+        assert "1000000000000" in message(txstore.DTypeError, lambda: a.write(0, 10**12))
+
+
+def test_a_portable_export_says_what_was_left_out(store: Any, tmp_path: Path) -> None:
+    with store.transaction() as tx:
+        tx.create_array("a", data=np.arange(3), codecs=["crc32c"])
+        tx.create_array("b", data=np.arange(3), codecs=[{"name": "numcodecs.adler32"}])
+    notes = store.export(tmp_path / "out.zarr", profile="portable").notes
+    assert [note.rpartition(": ")[2] for note in notes] == ["codecs crc32c left out", "codecs adler32 left out"]
+
+
+def test_the_package_shows_what_is_for_users() -> None:
+    assert dir(txstore) == sorted(txstore.__all__)
+    assert all(hasattr(txstore, name) for name in dir(txstore))

@@ -228,6 +228,65 @@ def test_a_name_of_both_a_tag_and_a_branch_is_ambiguous(survey: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code"),
     [
+        ("tag SURVEY BAD", 2),
+        ("tag SURVEY -d BAD", 2),
+        ("tag SURVEY good BAD", 3),
+        ("branch SURVEY BAD", 2),
+        ("branch SURVEY -d BAD", 2),
+        ("ls SURVEY BAD", 2),
+        ("ls SURVEY --at tag:BAD", 2),
+        ("ls SURVEY --at branch:BAD", 2),
+        ("ls SURVEY --at BAD@1", 2),
+        ("log SURVEY BAD", 2),
+        ("diff SURVEY 1 --path BAD", 2),
+        ("verify SURVEY BAD", 2),
+        ("compact SURVEY BAD", 2),
+        ("export SURVEY out.zarr --path BAD", 2),
+        ("import ZARR SURVEY --path BAD", 2),
+        ("import ZARR SURVEY --path new --message BAD", 2),
+    ],
+)
+def test_bytes_that_are_no_utf8_are_one_line(
+    survey: Path, zarr_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: str, code: int
+) -> None:
+    """As a shell in Latin-1 passes them: Python makes halves of surrogate pairs of such bytes."""
+    monkeypatch.chdir(tmp_path)
+    known = {"SURVEY": str(survey), "ZARR": str(zarr_tree)}
+    words = [known.get(word, word.replace("BAD", os.fsdecode(b"t\xe9"))) for word in args.split()]
+    before = parsed("log", survey)
+    assert "t\\udce9" in refused(*words, code=code)
+    assert "t\\udce9" in refused_json(*words, code=code)["message"]
+    assert parsed("log", survey) == before
+
+
+def test_bytes_that_are_no_utf8_reach_a_process(survey: Path) -> None:
+    command = [sys.executable, "-m", "txstore", "tag", str(survey), b"t\xe9", "--json"]
+    result = subprocess.run(command, capture_output=True, check=False)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert json.loads(result.stderr)["type"] == "InvalidInputError"
+
+
+def test_a_dry_run_of_compaction_needs_no_right_to_write(survey: Path) -> None:
+    with txstore.open(survey, mode="r") as store:
+        asked = store.compact(dry_run=True).to_dict()
+        with pytest.raises(txstore.ReadOnlyError):
+            store.compact()
+    assert parsed("compact", survey, "--dry-run") == asked
+    assert asked["dry_run"] and asked["partitions"]
+
+
+def test_times_have_one_form(survey: Path) -> None:
+    newest = parsed("log", survey)[0]["committed_at"]
+    assert newest.endswith("Z")
+    assert parsed("info", survey)["committed_at"] == newest
+    with txstore.open(survey, mode="r") as store:
+        assert store.info()["committed_at"] == next(store.log()).to_dict()["committed_at"] == newest
+        assert store.snapshot(as_of=newest).version == store.snapshot().version
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
         (["ls", "nowhere"], 3),
         (["ls", "{survey}", "nothing"], 3),
         (["ls", "{survey}", "--at", "nothing"], 3),
@@ -696,6 +755,18 @@ def test_scalars_and_empty_arrays(tmp_path: Path) -> None:
     assert "no cells" in run("plot", root, "empty").stdout
     for name in ("scalar", "empty"):
         run("info", root, name)
+
+
+@pytest.mark.parametrize(
+    ("shape", "lines"),
+    [((60, 80), 15), ((20, 40), 10), ((40, 40), 20), ((90, 80), 23), ((16, 20), 16), ((4, 1000), 5), ((50, 400), 5)],
+)
+def test_plot_keeps_the_proportions(tmp_path: Path, shape: tuple[int, int], lines: int) -> None:
+    with txstore.open(tmp_path / "s") as store, store.transaction() as tx:
+        tx.create_array("a", data=np.ones(shape))
+    drawn = run("plot", tmp_path / "s", "a", "--width", 40).stdout.splitlines()[:-1]
+    assert len(drawn) == lines
+    assert {len(line) for line in drawn} == {40}
 
 
 def test_plot_in_the_terminal(survey: Path) -> None:

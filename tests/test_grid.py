@@ -229,7 +229,7 @@ def test_automatic_shards_only_where_they_pay() -> None:
     assert auto_shards((), (), 8) is None
     assert auto_shards((400, 400), (256, 256), 4) is None
     assert auto_shards((0, 721, 1440), (1, 256, 256), 4) == (8, 768, 1536)
-    assert auto_shards((0, 3), (8192, 3), 8) == (2**18, 3)  # two chunks would need none; this one is to grow
+    assert auto_shards((0, 3), (8192, 3), 8) == (2**21, 3)  # it is to grow
     assert auto_shards((2 * 8192, 3), (8192, 3), 8) is None
     assert auto_shards((0,), (10**9,), 8) is None
     assert auto_partition((), (), None) == ()

@@ -11,7 +11,7 @@ from typing import Any
 
 from txstore.commits import Commit
 from txstore.core import Core, State
-from txstore.errors import CommitUnknownError, TxStoreError
+from txstore.errors import CommitUnknownError, InvalidInputError, TxStoreError
 from txstore.group import Group
 from txstore.index.commit import Committed, commit
 from txstore.index.edits import AttributeEdit, Edit, NodeDelete
