@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from scripts import run
 
 import txstore
 from txstore.casting import cast
@@ -602,7 +603,7 @@ def test_configuration_is_checked_when_a_store_is_opened(tmp_path: Path, key: st
 
 
 def test_configuration_takes_the_numbers_of_any_library(tmp_path: Path) -> None:
-    config = {"workers": np.int32(1), "cache_bytes": np.int64(0), "lock_timeout_s": np.float32(0.5)}
+    config: dict[str, Any] = {"workers": np.int32(1), "cache_bytes": np.int64(0), "lock_timeout_s": np.float32(0.5)}
     with txstore.open(tmp_path / "new", **config) as store, store.transaction() as tx:
         tx.create_array("a", data=np.arange(3))
 
@@ -613,6 +614,32 @@ def test_what_is_no_place_for_a_store_is_refused_in_one_line(tmp_path: Path, roo
     place = tmp_path / root if isinstance(root, str) else root
     kinds: Any = (txstore.StorageError, txstore.InvalidInputError, TypeError)
     assert message(kinds, lambda: txstore.open(place, mode=mode))
+
+
+#: Opens a store as somebody who may not look into its directory, which the user of most tests in a container may.
+BARRED = """
+import os, sys
+import txstore
+txstore.open(sys.argv[2]).close()
+os.chmod(os.path.dirname(sys.argv[1]), 0)
+if os.geteuid() == 0:
+    os.setuid(65534)
+for mode in ("r", "r+", "a", "x"):
+    try:
+        txstore.open(sys.argv[1], mode=mode)
+    except txstore.StorageError as error:
+        print(error)
+"""
+
+
+def test_a_directory_that_one_may_not_look_into(tmp_path: Path) -> None:
+    shut = tmp_path / "shut" / "store"
+    shut.mkdir(parents=True)
+    try:
+        lines = run(BARRED, shut, tmp_path / "open").splitlines()
+    finally:
+        shut.parent.chmod(0o700)
+    assert lines == [f"the store {shut} can't be opened: Permission denied"] * 4
 
 
 def test_executors_and_callbacks_are_checked_at_the_call(store: Any, tmp_path: Path) -> None:

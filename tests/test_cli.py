@@ -260,7 +260,7 @@ def test_bytes_that_are_no_utf8_are_one_line(
 
 
 def test_bytes_that_are_no_utf8_reach_a_process(survey: Path) -> None:
-    command = [sys.executable, "-m", "txstore", "tag", str(survey), b"t\xe9", "--json"]
+    command: list[str | bytes] = [sys.executable, "-m", "txstore", "tag", str(survey), b"t\xe9", "--json"]
     result = subprocess.run(command, capture_output=True, check=False)
     assert (result.returncode, result.stdout) == (2, b"")
     assert json.loads(result.stderr)["type"] == "InvalidInputError"
