@@ -72,7 +72,7 @@ def auto_partition(shape: Sequence[int], chunks: Sequence[int], shards: Sequence
     Examples
     --------
     >>> auto_partition((0, 721, 1440), (1, 256, 256), (8, 768, 1536))
-    (128, 768, 1536)
+    (16, 768, 1536)
     """
     unit = chunks if shards is None else shards
     budget = PARTITION_CHUNKS * prod(chunks) // prod(unit)
