@@ -239,21 +239,11 @@ class Index:
             raise translated from error
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[Connection]:
-        """One SQL snapshot.
-
-        Raises
-        ------
-        StorageError, CorruptionError, FormatError
-            If the database fails.
-        StoreClosedError
-            After :meth:`close`.
-        """
+    def _lent(self) -> Iterator[Connection]:
+        """A connection for reading; it comes back unless something may be wrong with it."""
         connection = self._take()
         try:
-            connection.begin(write=False)
             yield connection
-            connection.commit()
         except BaseException as error:
             self._require_still(connection, error)
             if isinstance(error, TxStoreError) and connection.pristine:
@@ -267,6 +257,22 @@ class Index:
         self._require_still(connection)
         self._give(connection)
 
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One SQL snapshot.
+
+        Raises
+        ------
+        StorageError, CorruptionError, FormatError
+            If the database fails.
+        StoreClosedError
+            After :meth:`close`.
+        """
+        with self._lent() as connection:
+            connection.begin(write=False)
+            yield connection
+            connection.commit()
+
     def peek(self) -> Head:
         """The head row as it is now: one statement, which is a snapshot by itself.
 
@@ -277,17 +283,8 @@ class Index:
         StoreClosedError
             After :meth:`close`.
         """
-        connection = self._take()
-        try:
-            head = read_head(connection)
-        except BaseException as error:
-            self._require_still(connection, error)
-            self._drop(connection)
-            self._raise_translated(error)
-            raise
-        self._require_still(connection)
-        self._give(connection)
-        return head
+        with self._lent() as connection:
+            return read_head(connection)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
