@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from txstore.boxes import full
@@ -257,12 +256,7 @@ def _newest(view: ArrayView, task: Task) -> int:
     for table in (_table(view, task.partition), _table(view, WHOLE)):
         count = table.upto_version(view.version)
         found += [table.after] if not count else [table.fragment(count - 1).version]
-    shapes = view.timeline.shapes(view.node, view.version)
-    found += [
-        row.version
-        for before, row in pairwise(shapes)
-        if any(new < old for new, old in zip(row.shape, before.shape, strict=True))
-    ]
+    found += [row.version for row in view.timeline.shapes(view.node, view.version).cuts]
     return max(found)
 
 

@@ -206,7 +206,7 @@ def _insert_arrays(
 def _head_shape(connection: Connection, array: ArrayEdit, seen: Lineage) -> tuple[int, ...]:
     if array.node < 0 or not array.steps:
         return array.base_shape
-    return lookup.shapes(connection, seen, array.node)[-1].shape
+    return lookup.newest_shape(connection, seen, array.node)
 
 
 def _parts(fragment: Fragment, grid: Grid, delta: tuple[int, ...]) -> list[tuple[bytes, Fragment]]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from txstore.errors import CorruptionError
 from txstore.fragment import unpack_shape
 from txstore.index.branches import Lineage
 from txstore.index.connection import Connection, Row
 from txstore.index.sql import sa, schema
 from txstore.index.statement import Statement, batches, visible
+from txstore.shapelog import ShapeRow
 
 
 class NodeRow(NamedTuple):
@@ -25,14 +27,6 @@ class NodeRow(NamedTuple):
     metadata: str | None
     partition: str | None
     version: int  # since which it has hung there
-
-
-class ShapeRow(NamedTuple):
-    """One entry of the log of shapes."""
-
-    version: int
-    rank: int
-    shape: tuple[int, ...]
 
 
 class AttributeRow(NamedTuple):
@@ -172,6 +166,15 @@ def _attributes(parts: int) -> sa.Select[Any]:
 
 _SHAPES = Statement("shapes", lambda parts: _shapes(parts).where(schema.shapes.c.node == sa.bindparam("node")))
 _ALL_SHAPES = Statement("all shapes", _shapes)
+_NEWEST_SHAPE = Statement(
+    "newest shape",
+    lambda parts: (
+        sa.select(schema.shapes.c.shape)
+        .where(visible(schema.shapes, parts), schema.shapes.c.node == sa.bindparam("node"))
+        .order_by(schema.shapes.c.version.desc(), schema.shapes.c.rank.desc())
+        .limit(1)
+    ),
+)
 _ATTRIBUTES = Statement(
     "attributes", lambda parts: _attributes(parts).where(schema.attributes.c.node == sa.bindparam("node"))
 )
@@ -182,6 +185,20 @@ def shapes(connection: Connection, seen: Lineage, node_id: int, after: int = -1)
     """The log of an array's shapes, oldest first."""
     rows = connection.rows(_SHAPES, {"node": node_id}, seen, after)
     return [ShapeRow(row[1], row[2], unpack_shape(row[3])) for row in rows]
+
+
+def newest_shape(connection: Connection, seen: Lineage, node_id: int) -> tuple[int, ...]:
+    """The shape of an array that is there.
+
+    Raises
+    ------
+    CorruptionError
+        If it has none.
+    """
+    row = connection.first(_NEWEST_SHAPE, {"node": node_id}, seen)
+    if row is None:
+        raise CorruptionError(f"the array of node {node_id} has no shape in the index; run txstore verify")
+    return unpack_shape(row[0])
 
 
 def all_shapes(connection: Connection, seen: Lineage) -> dict[int, list[ShapeRow]]:

@@ -33,8 +33,8 @@ def read_conflicts(connection: Connection, edit: Edit, since: Since, fetch: Fetc
         if node < 0 or not since.changed(node, Change.SHAPE):
             continue
         rows = lookup.shapes(connection, since.seen, node, since.after)
-        before = lookup.shapes(connection, since.seen.at(since.after), node)
-        if before and any(row.shape[axis] != before[-1].shape[axis] for row in rows for axis in axes):
+        before = lookup.newest_shape(connection, since.seen.at(since.after), node)
+        if any(row.shape[axis] != before[axis] for row in rows for axis in axes):
             found.append(Conflict("read", path_of(node), None, "shape", rows[-1].version))
     cells = {
         node: regions
@@ -55,10 +55,10 @@ def read_conflicts(connection: Connection, edit: Edit, since: Since, fetch: Fetc
         if node < 0 or not since.changed(node, Change.SHAPE):
             continue
         rows = lookup.shapes(connection, since.seen, node, since.after)
-        before = lookup.shapes(connection, since.seen.at(since.after), node)
+        before = lookup.newest_shape(connection, since.seen.at(since.after), node)
         for region in regions:
             # What lies past the end that the transaction knew was fill before, too.
-            limit = [min(high, end) for high, end in zip(region.box.hi, before[-1].shape, strict=True)]
+            limit = [min(high, end) for high, end in zip(region.box.hi, before, strict=True)]
             if any(high > extent for row in rows for high, extent in zip(limit, row.shape, strict=True)):
                 found.append(Conflict("read", path_of(node), region.box, None, rows[-1].version))
                 break

@@ -137,6 +137,11 @@ TEXTS: Final[dict[str, str]] = {
         "SELECT commits.version FROM commits WHERE commits.branch = :branch AND commits.version <= :upto "
         "ORDER BY commits.version DESC LIMIT 1 OFFSET 0"
     ),
+    "newest shape/1": (
+        "SELECT shapes.shape FROM shapes WHERE shapes.branch = :branch0 AND shapes.version <= :upto0 AND "
+        "shapes.version > :after AND shapes.node = :node ORDER BY shapes.version DESC, shapes.rank DESC LIMIT"
+        " 1 OFFSET 0"
+    ),
     "next commit/0": (
         "SELECT commits.version FROM commits WHERE commits.branch = :branch AND commits.version > :version "
         "ORDER BY commits.version LIMIT 1 OFFSET 0"

@@ -21,8 +21,9 @@ from txstore.index.branches import Lineage
 from txstore.index.connection import Connection
 from txstore.index.edits import Change, Touched
 from txstore.index.engine import Head, Index, read_head
-from txstore.index.lookup import AttributeRow, NodeRow, ShapeRow
+from txstore.index.lookup import AttributeRow, NodeRow
 from txstore.index.rows import base_of, clips_of, fragment_of
+from txstore.shapelog import ShapeLog, Shapes
 from txstore.tables import PartitionTable
 
 #: Partition tables kept in memory for one branch.
@@ -60,7 +61,7 @@ class Timeline:
         self._newest: tuple[int, int] | None = None
         self._changed: dict[tuple[int, int], int] = {}
         self._children: dict[tuple[int, str], tuple[int, NodeRow | None]] = {}
-        self._shapes: dict[int, tuple[int, list[ShapeRow]]] = {}
+        self._shapes: dict[int, ShapeLog] = {}
         self._attributes: dict[int, tuple[int, list[AttributeRow]]] = {}
         self._tables: OrderedDict[tuple[int, bytes], PartitionTable] = OrderedDict()
         #: Tables of older bases, by the version of the base, and which base a version has.
@@ -192,9 +193,8 @@ class Timeline:
         for row in attributes:
             by_node.setdefault(row.node, []).append(row)
         with self._lock:
-            for node, log in shapes.items():
-                if node not in self._shapes or self._shapes[node][0] <= version:
-                    self._shapes[node] = version, log
+            for node, rows in shapes.items():
+                self._shapes.setdefault(node, ShapeLog()).extend(rows, version)
             for node in {*shapes, *by_node}:
                 if node not in self._attributes or self._attributes[node][0] <= version:
                     self._attributes[node] = version, by_node.get(node, [])
@@ -208,23 +208,19 @@ class Timeline:
 
     # --- shapes and attributes ------------------------------------------------------------------
 
-    def shapes(self, node: int, version: int) -> list[ShapeRow]:
-        """The log of an array's shapes up to a version, oldest first."""
+    def shapes(self, node: int, version: int) -> Shapes:
+        """The shape of an array at a version, and where it has been cut until then."""
         with self._lock:
-            entry = self._shapes.get(node)
-            if entry is not None:
-                upto, rows = entry
-                if version >= upto and self._unchanged(node, Change.SHAPE, upto):
-                    return rows
-                if version < upto:
-                    return [row for row in rows if row.version <= version]
+            log = self._shapes.get(node)
+            if log is not None and (version <= log.upto or self._unchanged(node, Change.SHAPE, log.upto)):
+                return log.at(version)
+            known = -1 if log is None else log.upto
         with self._index.read() as connection:
-            rows = lookup.shapes(connection, self.at(version), node)
+            rows = lookup.shapes(connection, self.at(version), node, known)
         with self._lock:
-            entry = self._shapes.get(node)
-            if entry is None or version >= entry[0]:
-                self._shapes[node] = version, rows
-        return rows
+            log = self._shapes.setdefault(node, ShapeLog())
+            log.extend(rows, version)
+            return log.at(version)
 
     def attributes(self, node: int, version: int) -> dict[str, str]:
         """The attributes of a node as JSON texts."""

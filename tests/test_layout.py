@@ -72,6 +72,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "txstore.column",
         "txstore.directory",
         "txstore.fragment",
+        "txstore.shapelog",
         "txstore.chunkindex",
         "txstore.tables",
         "txstore.staging",

@@ -6,10 +6,8 @@ smallest shape that the array has had since it was written.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,11 +18,12 @@ from txstore.codecs import TileCodec
 from txstore.errors import CorruptionError
 from txstore.fragment import Fragment
 from txstore.grid import WHOLE, Grid
-from txstore.index.lookup import NodeRow, ShapeRow
+from txstore.index.lookup import NodeRow
 from txstore.index.rows import partition_extent
 from txstore.index.timeline import Timeline
 from txstore.metadata import ArrayMetadata
 from txstore.segment import Kind
+from txstore.shapelog import ShapeRow, Shapes
 from txstore.tables import PartitionTable
 
 #: A fragment and the part of a region (array coordinates) in which it shows.
@@ -86,14 +85,15 @@ class LayeredArray:
         self.path = path
         self.meta, self.grid, self.codec = _form(row.metadata, row.partition)
         self.overlay = overlay
-        rows = timeline.shapes(row.id, version) if row.id >= 0 else []
-        self._rows = [*rows, *overlay.shapes] if overlay is not None else rows
-        if not self._rows or any(len(one.shape) != self.grid.ndim for one in self._rows):
+        shapes = timeline.shapes(row.id, version) if row.id >= 0 else Shapes(None, ())
+        if overlay is not None:
+            shapes = shapes.then(overlay.shapes)
+        if shapes.shape is None or any(len(one) != self.grid.ndim for one in (shapes.shape, *_cut_to(shapes))):
             raise CorruptionError(
                 f"array {path!r} has no shape of {self.grid.ndim} axes in the index; run txstore verify"
             )
-        self.shape: tuple[int, ...] = self._rows[-1].shape
-        self._limits = _limits(self._rows)
+        self.shape: tuple[int, ...] = shapes.shape
+        self._limits = shapes.limits()
 
     @property
     def attributes(self) -> Mapping[str, str]:
@@ -101,14 +101,6 @@ class LayeredArray:
         return self.timeline.attributes(self.node, self.version)
 
     # --- planning -------------------------------------------------------------------------------
-
-    def _limit(self, order: tuple[int, int]) -> Box | None:
-        """The smallest shape since (version, rank) as a box; None when nothing was cut since."""
-        if self._limits is None:
-            return None
-        orders, boxes = self._limits
-        position = bisect_right(orders, order)
-        return boxes[position] if position < len(boxes) else None
 
     def _tables(self, partition: bytes) -> tuple[PartitionTable | None, PartitionTable | None]:
         if self.node < 0:
@@ -173,7 +165,7 @@ class LayeredArray:
         box = fragment.clip.intersect(region)
         if box is None or self._limits is None:
             return box
-        limit = self._limit(fragment.order)
+        limit = self._limits.since(fragment.order)
         return box if limit is None else box.intersect(limit)
 
     def value(self, fragment: Fragment) -> NDArray[Any]:
@@ -208,20 +200,8 @@ def _form(metadata: str, partition: str | None) -> tuple[ArrayMetadata, Grid, Ti
     return meta, Grid(meta.chunks, meta.shards, partition_extent(partition)), TileCodec.of(meta)
 
 
-def _limits(rows: list[ShapeRow]) -> tuple[list[tuple[int, int]], list[Box]] | None:
-    """For each row of the log, the smallest shape from it on; None for a log that only grows."""
-    for before, after in pairwise(rows):
-        if any(new < old for old, new in zip(before.shape, after.shape, strict=True)):
-            break
-    else:
-        return None
-    boxes: list[Box] = []
-    smallest: tuple[int, ...] | None = None
-    for row in reversed(rows):
-        smallest = row.shape if smallest is None else tuple(map(min, smallest, row.shape))
-        boxes.append(full(smallest))
-    boxes.reverse()
-    return [(row.version, row.rank) for row in rows], boxes
+def _cut_to(shapes: Shapes) -> Iterator[tuple[int, ...]]:
+    return (row.shape for row in shapes.cuts)
 
 
 __all__ = ["Layer", "LayeredArray", "Overlay"]

@@ -10,8 +10,8 @@ from txstore.errors import InvalidIndexError
 from txstore.fragment import Fragment
 from txstore.grid import Grid
 from txstore.index.edits import ArrayEdit, StagedFragment
-from txstore.index.lookup import ShapeRow
 from txstore.layers import Overlay
+from txstore.shapelog import ShapeRow, smaller
 from txstore.staging import STAGED
 from txstore.tables import PartitionTable
 
@@ -125,7 +125,7 @@ class StagedArray:
         if shape == self.shape:
             return
         self.observed.update(range(len(shape)))
-        if any(new < old for new, old in zip(shape, self.shape, strict=True)):
+        if smaller(shape, self.shape):
             self._shrinks = True
         self._step(shape)
 

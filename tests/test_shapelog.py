@@ -1,0 +1,66 @@
+"""The log of shapes: what it says to readers of each version, against a list of rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from txstore.boxes import Box, full
+from txstore.index import lookup
+from txstore.shapelog import ShapeLog, ShapeRow
+
+EXTENTS = st.tuples(st.integers(0, 9), st.integers(0, 9))
+
+
+def smallest_since(rows: list[ShapeRow], order: tuple[int, int]) -> tuple[int, ...] | None:
+    later = [row.shape for row in rows if (row.version, row.rank) > order]
+    return tuple(map(min, *later)) if len(later) > 1 else later[0] if later else None
+
+
+@given(st.lists(st.tuples(st.booleans(), EXTENTS), min_size=1, max_size=12), st.data())
+def test_it_says_what_the_whole_list_says(steps: list[tuple[bool, tuple[int, int]]], data: st.DataObject) -> None:
+    rows: list[ShapeRow] = []
+    version = rank = 1
+    for further, shape in steps:
+        version, rank = (version + 1, 1) if further else (version, rank + 1)
+        rows.append(ShapeRow(version, rank, shape))
+    log = ShapeLog()
+    known = data.draw(st.integers(0, version), "read first up to")
+    log.extend([row for row in rows if row.version <= known], known)
+    log.extend(rows, version)  # all of them once more
+    for asked in range(1, version + 1):
+        seen = [row for row in rows if row.version <= asked]
+        found = log.at(asked)
+        assert found.shape == (seen[-1].shape if seen else None)
+        limits = found.limits()
+        # A fragment lies inside of the shape of its time.
+        for position, row in enumerate(seen):
+            order = (row.version, row.rank)
+            cells = full(row.shape)
+            limit = None if limits is None else limits.since(order)
+            shown = cells if limit is None else cells.intersect(limit)
+            expected = smallest_since(seen[position:], order)
+            naive = cells if expected is None else cells.intersect(Box((0, 0), expected))
+            assert (shown is None or shown.empty) == (naive is None or naive.empty)
+            if naive is not None and not naive.empty:
+                assert shown == naive
+
+
+def test_an_append_reads_no_more_of_the_log_when_it_is_long(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+    unpack = lookup.unpack_shape
+    monkeypatch.setattr(lookup, "unpack_shape", lambda data: (read.append(data), unpack(data))[1])
+    with store.transaction() as tx:
+        tx.create_array("a", shape=(0, 4), dtype="i4", chunks=(4, 4))
+    counts = []
+    for number in range(40):
+        read.clear()
+        with store.transaction() as tx:
+            tx["a"].append(np.full((1, 4), number))
+        counts.append(len(read))
+    assert max(counts[2:]) <= counts[1] <= 3
+    assert store["a"][:, 0].tolist() == list(range(40))
