@@ -53,7 +53,12 @@ def test_it_says_what_the_whole_list_says(steps: list[tuple[bool, tuple[int, int
 def test_an_append_reads_no_more_of_the_log_when_it_is_long(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[bytes] = []
     unpack = lookup.unpack_shape
-    monkeypatch.setattr(lookup, "unpack_shape", lambda data: (read.append(data), unpack(data))[1])
+
+    def noted(data: bytes) -> tuple[int, ...]:
+        read.append(data)
+        return unpack(data)
+
+    monkeypatch.setattr(lookup, "unpack_shape", noted)
     with store.transaction() as tx:
         tx.create_array("a", shape=(0, 4), dtype="i4", chunks=(4, 4))
     counts = []
