@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from itertools import chain
+from typing import Any, Final
 
 import msgpack
 
@@ -86,17 +87,25 @@ class Touched:
             If the value is not of that form.
         """
         try:
-            form, nodes, paths, appended, hulls = msgpack.unpackb(data)
+            form, nodes, paths, appended, hulls = msgpack.unpackb(data, use_list=False)
             if form != 1:
                 raise ValueError(f"form {form}")
+            if type(paths) is not tuple or set(map(type, chain(*nodes))) - {int} or set(map(type, paths)) - {str}:
+                raise ValueError("no nodes, or no paths")
             return cls(
-                {int(node): int(change) for node, change in nodes},
-                tuple(str(path) for path in paths),
-                tuple((str(path), Box(tuple(lo), tuple(hi))) for path, lo, hi in appended),
-                {node: Box(tuple(lo), tuple(hi)) for node, lo, hi in hulls},
+                dict(nodes),
+                paths,
+                tuple([(path, _box(lo, hi)) for path, lo, hi in appended]) if appended else (),
+                {node: _box(lo, hi) for node, lo, hi in hulls},
             )
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise CorruptionError(f"the summary of a commit is malformed: {error}") from error
+
+
+def _box(lo: Any, hi: Any) -> Box:
+    if type(lo) is not tuple or type(hi) is not tuple or set(map(type, lo + hi)) - {int}:
+        raise ValueError(f"no box: {lo}, {hi}")
+    return Box(lo, hi)
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,8 @@ class Index:
         self.dialect = dialect
         self._idle: deque[Connection] = deque()
         self._left: list[object] = []  # what a parent had open: never to be used, nor to be closed
-        self._gate = threading.Condition()
+        self._guard = threading.RLock()
+        self._gate = threading.Condition(self._guard)
         self._busy: dict[int, int] = {}  # by thread, how many connections it has
         self._forks = 0
         self._closed = False
@@ -153,7 +154,8 @@ class Index:
                 found = os.stat(self.dialect.path)
                 _inherited.add((found.st_dev, found.st_ino))
         self._idle = deque()
-        self._gate = threading.Condition()
+        self._guard = threading.RLock()
+        self._gate = threading.Condition(self._guard)
         self._busy = {}
         self._forks = 0
 
@@ -173,7 +175,7 @@ class Index:
             raise StoreClosedError("the store has been closed; open it again")
         self.dialect.check_place()
         me = threading.get_ident()
-        with self._gate:
+        with self._guard:
             while self._forks and me not in self._busy:
                 self._gate.wait()
             self._busy[me] = self._busy.get(me, 0) + 1
@@ -193,7 +195,7 @@ class Index:
 
     def _leave(self) -> None:
         me = threading.get_ident()
-        with self._gate:
+        with self._guard:
             left = self._busy.get(me, 0) - 1
             if left > 0:
                 self._busy[me] = left

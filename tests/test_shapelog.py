@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from txstore.boxes import Box, full
-from txstore.index import lookup
+from txstore.fragment import unpack_shape
 from txstore.shapelog import ShapeLog, ShapeRow
 
 EXTENTS = st.tuples(st.integers(0, 9), st.integers(0, 9))
@@ -52,13 +52,13 @@ def test_it_says_what_the_whole_list_says(steps: list[tuple[bool, tuple[int, int
 
 def test_an_append_reads_no_more_of_the_log_when_it_is_long(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[bytes] = []
-    unpack = lookup.unpack_shape
+    unpack = unpack_shape
 
     def noted(data: bytes) -> tuple[int, ...]:
         read.append(data)
         return unpack(data)
 
-    monkeypatch.setattr(lookup, "unpack_shape", noted)
+    monkeypatch.setattr("txstore.index.lookup.unpack_shape", noted)
     with store.transaction() as tx:
         tx.create_array("a", shape=(0, 4), dtype="i4", chunks=(4, 4))
     counts = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from txstore.errors import InvalidInputError
 
 #: UTF-8 bytes of one name: what a file system takes for a directory.
@@ -44,6 +46,12 @@ def check_name(path: str) -> tuple[str, ...]:
     """
     if not isinstance(path, str):
         raise InvalidInputError(f"a name is a string, not {type(path).__name__}")
+    return _parts(path)
+
+
+# Programs ask for the same few names again and again.
+@lru_cache(maxsize=4096)
+def _parts(path: str) -> tuple[str, ...]:
     parts = tuple(path.split("/"))
     for part in parts:
         fault = _fault(part)

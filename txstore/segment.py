@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import threading
-import uuid
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from txstore.checksum import crc32c, octets
 from txstore.errors import CorruptionError, StorageError
+from txstore.identity import fresh_segment
 from txstore.segmentheader import HEADER_SIZE, pack_header
 from txstore.shardindex import pack_shard_index
 from txstore.sink import Sink
@@ -96,7 +96,7 @@ class SegmentWriter:
         segment: bytes | None = None,
         announce: Callable[[bytes], None] | None = None,
     ) -> None:
-        self.segment = uuid.uuid4().bytes if segment is None else segment
+        self.segment = fresh_segment() if segment is None else segment
         self._storage = storage
         self._limit = inline_limit
         self._announce = announce

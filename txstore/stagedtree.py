@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import uuid
 from collections.abc import Sequence
@@ -64,27 +63,25 @@ class StagedTree:
         self.reads = Reads() if serializable else None
         self._timeline = timeline
         self.views: dict[int, ArrayView] = {}
-        self._pid = os.getpid()
+        #: Whether this process is a fork of the one that the transaction belongs to.
+        self.forked = False
         renew_in_children(self)
 
     def renew(self) -> None:
         """In a forked child, where nothing can be done with it: but who tries must be told, and not wait for ever."""
         self.lock = threading.RLock()
-
-    @property
-    def forked(self) -> bool:
-        """Whether this process is a fork of the one that the transaction belongs to."""
-        return self._pid != os.getpid()
+        self.forked = True
 
     def check_open(self) -> None:
         """Raise TransactionClosedError after the end of the transaction, and in a forked child."""
+        if self.status == "open" and not self.forked and not self.core.closed:
+            return
         self.core.check_open()
         if self.status != "open":
             raise TransactionClosedError(f"transaction {self.txid} is {self.status}; begin a new one")
-        if self.forked:
-            raise TransactionClosedError(
-                f"transaction {self.txid} belongs to the process that this one was forked from; begin a new one"
-            )
+        raise TransactionClosedError(
+            f"transaction {self.txid} belongs to the process that this one was forked from; begin a new one"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a transaction can't be pickled: its staged cells live in this process")

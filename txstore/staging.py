@@ -24,6 +24,8 @@ STAGED = 2**62
 #: Tiles encoded ahead of the one that is written next, for each worker of the pool.
 _AHEAD = 2
 _WORKERS = 4
+#: Boxes of fewer bytes are encoded by the thread that writes them.
+_SHARED_BYTES = 128 << 10
 #: Padding an edge tile to a whole chunk may cost at most this factor in cells.
 _PAD_FACTOR = 2
 #: A masked fragment that touches fewer than one in this many tiles of its frame is cut into one per chunk.
@@ -68,7 +70,9 @@ def stage_box(
         tiles = TileGrid(frame, (0,) * len(frame.lo), target.grid.chunks)
         count = tiles.size
         cut = (_tile_values(target, tiles.tile_box(i), part, box, values) for i in range(count))
-        places = _encode_all(target, sink, pool if count > 2 else None, cut, kind)
+        # To hand over a small tile takes longer than to encode it.
+        shared = count > 2 and part.size * target.meta.dtype.itemsize >= _SHARED_BYTES
+        places = _encode_all(target, sink, pool if shared else None, cut, kind)
         directory = Directory.tiles(places)
         stored = None if frame == part else Frame(frame, (0,) * len(frame.lo), (0,) * len(frame.lo))
         fragments.append(Fragment(STAGED, 0, kind, False, part, stored, directory, target.meta.dtype.itemsize))

@@ -13,11 +13,11 @@ from txstore.commits import Commit
 from txstore.core import Core, State
 from txstore.errors import CommitUnknownError, InvalidInputError, TxStoreError
 from txstore.group import Group
-from txstore.index.commit import Committed, commit
-from txstore.index.edits import AttributeEdit, Edit, NodeDelete
+from txstore.index.commit import commit
+from txstore.index.commitlog import CommitRow
+from txstore.index.edits import AttributeEdit, Edit, NodeDelete, Touched
 from txstore.index.timeline import Timeline
 from txstore.metadata import normalize_attribute
-from txstore.stagedarray import StagedArray
 from txstore.stagedtree import StagedTree
 
 
@@ -56,6 +56,7 @@ class Transaction(Group):
         self._author = author
         self._overwrite = overwrite
         self._allow_empty = allow_empty
+        self._landed: CommitRow | None = None
         self._commit_info: Commit | None = None
         core.open_transactions.add(self)
 
@@ -84,6 +85,9 @@ class Transaction(Group):
     @property
     def commit_info(self) -> Commit | None:
         """The commit; None before it, and where there was nothing to commit."""
+        # Made when it is first asked for: most programs only want to know that it has landed.
+        if self._commit_info is None and self._landed is not None:
+            self._commit_info = Commit.from_row(self._landed, self.branch)
         return self._commit_info
 
     def __repr__(self) -> str:
@@ -99,7 +103,7 @@ class Transaction(Group):
         if self.status != "open":
             return
         if kind is None:
-            self.commit()
+            self._commit()
         else:
             self.abort()
 
@@ -133,12 +137,16 @@ class Transaction(Group):
         TransactionClosedError
             If it is not open.
         """
+        self._commit()
+        return self.commit_info
+
+    def _commit(self) -> None:
         with self._tree.lock:
             self._tree.check_open()
             if self._tree.core.read_only:
                 self._tree.core.require_writable("commit")
             try:
-                done = self._commit()
+                self._apply()
             except CommitUnknownError:
                 self._finish("unknown")
                 raise
@@ -151,15 +159,14 @@ class Transaction(Group):
                 self._finish("unknown")
                 raise
             self._finish("committed")
-            return done
 
-    def _commit(self) -> Commit | None:
+    def _apply(self) -> None:
         tree = self._tree
         # An array that is made and deleted again was never there, and its cells neither.
         gone = {edit.node for edit in tree.nodes.edits if isinstance(edit, NodeDelete) and edit.node < 0}
         arrays = [staged for staged in tree.arrays.values() if staged.changed and staged.node not in gone]
         if not (arrays or tree.nodes.edits or tree.attributes or self._allow_empty):
-            return None
+            return
         blob, segments = tree.segments.finish()
         if blob is not None:
             for staged in arrays:
@@ -186,20 +193,18 @@ class Transaction(Group):
             ),
             tree.source.fetch,
         )
-        return self._landed(done, arrays)
-
-    def _landed(self, done: Committed, arrays: list[StagedArray]) -> Commit:
         assert done.row is not None
-        if done.touched is not None:
-            self._tree.core.landed(self._tree.state, done.since, done.row, done.touched)
-        info = Commit.from_row(done.row, self._tree.state.branch_name)
-        boxes = iter(info.appended)
+        self._landed = done.row
+        touched = done.touched
+        if touched is None:
+            touched = Touched.decode(done.row.touched)
+        else:
+            tree.core.landed(tree.state, done.since, done.row, touched)
+        boxes = iter(touched.appended)
         for staged in arrays:
             for appended in staged.appends:
                 appended.box = next(boxes)[1]
                 appended.final = True
-        self._commit_info = info
-        return info
 
     def abort(self) -> None:
         """Drop everything staged, with its files; idempotent. After a commit it does nothing."""
