@@ -12,7 +12,7 @@ from typing import NamedTuple
 from txstore.compaction.backoff import Backoff
 from txstore.compaction.planner import Task, frame_of
 from txstore.compaction.rewrite import array_rows, tasks_in, tasks_of
-from txstore.core import Core, State
+from txstore.core import Core
 from txstore.errors import NotFoundError
 from txstore.grid import WHOLE
 from txstore.index import branches, loads, lookup
@@ -24,6 +24,7 @@ from txstore.index.lookup import NodeRow
 from txstore.index.timeline import Timeline
 from txstore.reader import ArrayView
 from txstore.snapshot import Snapshot
+from txstore.states import State
 
 #: An old state gets a base where its fragments take so many times the room.
 _OUTWEIGHS = 2

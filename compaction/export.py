@@ -23,11 +23,12 @@ from txstore.compaction.exportzip import ZipDestination
 from txstore.compaction.incremental import Since
 from txstore.compaction.marker import MARKER, Exported, Marker, fingerprint, objects_of, read_marker
 from txstore.compaction.progress import Meter, Progress
-from txstore.core import Core, State
+from txstore.core import Core
 from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError, StorageError
 from txstore.index.engine import Head, read_head
 from txstore.index.timeline import Timeline
 from txstore.reader import ArrayView
+from txstore.states import State
 
 if TYPE_CHECKING:
     from txstore.store import Store

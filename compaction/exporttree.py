@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from txstore.compaction.exportmeta import Member
 from txstore.compaction.profiles import Profile, form_of
-from txstore.core import Core, State
+from txstore.core import Core
 from txstore.errors import NotFoundError
 from txstore.index import branches
 from txstore.index.engine import read_head
@@ -18,6 +18,7 @@ from txstore.names import check_name
 from txstore.reader import ArrayView
 from txstore.snapshot import Snapshot
 from txstore.source import TileSource
+from txstore.states import State
 from txstore.tree import ROOT_ROW
 
 #: Decoded tiles that are kept for neighbouring chunks. The caches of the store stay as they are.

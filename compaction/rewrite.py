@@ -17,7 +17,7 @@ from txstore.boxes import full
 from txstore.compaction.planner import Task, frame_of
 from txstore.compaction.progress import Progress
 from txstore.compaction.rewriter import Rewriter
-from txstore.core import Core, State
+from txstore.core import Core
 from txstore.errors import ConflictError, CorruptionError, NotFoundError
 from txstore.grid import WHOLE
 from txstore.index import lookup, retention
@@ -27,6 +27,7 @@ from txstore.index.leases import Lease
 from txstore.index.lookup import NodeRow
 from txstore.reader import ArrayView
 from txstore.snapshot import Snapshot
+from txstore.states import State
 from txstore.storage import MissingFileError
 from txstore.tables import PartitionTable
 

@@ -26,11 +26,12 @@ from txstore.compaction.rewrite import CompactionReport, compact_partition
 from txstore.compaction.stop import Stop, Stopped
 from txstore.compaction.tenure import LeaseLost, Tenure, tenure
 from txstore.compaction.throttle import Throttle, TokenBucket
-from txstore.core import Core, State
+from txstore.core import Core
 from txstore.errors import StorageError, StoreNotFoundError, TxStoreError
 from txstore.grid import partition_coords
 from txstore.index.engine import read_head
 from txstore.reader import ArrayView
+from txstore.states import State
 
 if TYPE_CHECKING:
     from txstore.store import Store

@@ -17,6 +17,7 @@ from txstore.errors import (
     CommitUnknownError,
     Conflict,
     ConflictError,
+    StorageError,
     TransactionClosedError,
     TxStoreError,
 )
@@ -101,7 +102,7 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
     ConflictError
         If somebody else was first.
     CommitUnknownError
-        If it could not be found out whether the commit landed.
+        If it could not be found out whether the commit landed, or it landed and could not be synced.
     StorageError
         If the index failed and the commit did not land, now or later.
     AlreadyExistsError, NotFoundError
@@ -123,6 +124,7 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
             if edit.lease is not None:
                 _check_lease(connection, edit)
             done = _apply(index, connection, head, edit, checked, fetch)
+            told = index.log.told
             in_doubt = True
     except Exception as error:
         translated = index.dialect.translate(error)
@@ -135,6 +137,10 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
             if landed is not None:
                 return Committed(landed)
         raise translated from error
+    try:
+        index.log.committed(done.row and done.row.version, told)
+    except StorageError as error:
+        raise CommitUnknownError(uuid.UUID(bytes=edit.txid)) if edit.txid else error from error
     return done
 
 
@@ -287,8 +293,6 @@ def _apply(index: Index, connection: Connection, head: Head, edit: Edit, checked
     connection.change(_COMMITS, row._asdict())
     connection.change(_TXIDS, {"txid": edit.txid, "version": version})
     connection.change(_MOVE_HEAD, values)
-    if edit.blob is not None:
-        index.dialect.note_written(len(edit.blob[1]))
     return Committed(row, touched, made, published, checked.since)
 
 

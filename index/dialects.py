@@ -19,17 +19,18 @@ from txstore.errors import CorruptionError, FormatError, StorageError, TxStoreEr
 from txstore.failures import storage_error
 from txstore.index.connection import Connection
 from txstore.index.format import FORMAT
+from txstore.index.logsync import LogSync
 from txstore.index.sql import sa
 from txstore.index.sqlitetexts import TEXTS
 from txstore.locks import FileLock
 
-#: After about so many bytes written by this process the log is copied back into the database, under the store's lock.
+#: When the log is so long, whoever commits copies it back into the database, under the store's lock.
 WAL_LIMIT_BYTES = 8 << 20
 #: Beyond this size of the file, whoever wrote it, readers are waited for (briefly), so that the log starts over.
 WAL_RESTART_BYTES = 64 << 20
+#: After so many of its commits a process looks at that size.
+_COMMITS = 64
 _PAGE_BYTES = 4096
-#: About what a commit costs the log beside inline bytes: the pages of the tables and indexes that it touches.
-_COMMIT_BYTES = 12 * _PAGE_BYTES
 
 
 class _Immutable(sqlite3.Connection):
@@ -45,7 +46,7 @@ class _Immutable(sqlite3.Connection):
 
 
 class SQLiteDialect:
-    """SQLite in a local directory: WAL, ``synchronous=FULL``, a file lock of our own before ``BEGIN IMMEDIATE``.
+    """SQLite in a local directory: WAL, synced after each commit, a file lock of our own before ``BEGIN IMMEDIATE``.
 
     Parameters
     ----------
@@ -64,7 +65,13 @@ class SQLiteDialect:
     Notes
     -----
     SQLite 3.7.0 to 3.51.2 can lose committed transactions when a checkpoint overlaps a commit that
-    restarts the log. So automatic checkpoints are off, and ours run only while the lock is held.
+    restarts the log. So checkpoints run only while the lock is held: at the end of a commit, and where the database is
+    closed.
+
+    Attributes
+    ----------
+    log : LogSync
+        Syncs what has been committed.
     """
 
     def __init__(self, path: str, lock_path: str, *, read_only: bool, sync: bool, timeout_s: float) -> None:
@@ -73,9 +80,11 @@ class SQLiteDialect:
         self._read_only = read_only
         self._sync = sync
         self._timeout_s = timeout_s
-        self._unchecked_bytes = 0
+        self._commits = 0
         self._identity: tuple[int, int] | None = None
         self.lock = FileLock(lock_path, timeout_s)
+        mark = os.path.join(os.path.dirname(lock_path), "synced")
+        self.log = LogSync(self._wal, mark, read_only=read_only, sync=sync)
 
     def connect(self) -> Connection:
         """Open a connection.
@@ -102,8 +111,10 @@ class SQLiteDialect:
         if isinstance(raw, _Immutable):
             raw.seen = seen
         raw.executescript(
-            "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=OFF; PRAGMA wal_autocheckpoint=0; "
-            f"PRAGMA cache_size=-16384; PRAGMA synchronous={'FULL' if self._sync else 'OFF'}"
+            "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=OFF; PRAGMA cache_size=-16384; "
+            f"PRAGMA wal_autocheckpoint={0 if self._read_only else WAL_LIMIT_BYTES // _PAGE_BYTES}; "
+            # NORMAL syncs in checkpoints, and before the log starts over; a commit is synced by LogSync.
+            f"PRAGMA synchronous={'NORMAL' if self._sync else 'OFF'}"
         )
         return Connection(raw, self)
 
@@ -223,10 +234,6 @@ class SQLiteDialect:
 
     def close(self, connections: deque[Connection]) -> None:
         """Close connections. The last one of a store to go checkpoints, so the lock is held meanwhile."""
-        if connections and self._unchecked_bytes and not self._read_only:
-            # Many short-lived writers beside one that stays would else leave the log to grow.
-            with contextlib.suppress(TxStoreError), self.exclusive():
-                self._checkpoint(connections[-1])
         if connections:
             # A reader may not be allowed to make the file of the lock; SQLite then checkpoints alone or not at all.
             with contextlib.nullcontext() if self._read_only else self.exclusive():
@@ -234,32 +241,23 @@ class SQLiteDialect:
                     with contextlib.suppress(sqlite3.Error):
                         connections.pop().close()
         self.lock.close()
-
-    def note_written(self, n_bytes: int) -> None:
-        """Count inline bytes towards the next checkpoint."""
-        self._unchecked_bytes += n_bytes
+        self.log.close()
 
     def after_commit(self, connection: Connection) -> None:
-        """Keep the write-ahead log short. Called with the lock held and no transaction open."""
-        self._unchecked_bytes += _COMMIT_BYTES
-        if self._unchecked_bytes >= WAL_LIMIT_BYTES:
-            self._checkpoint(connection)
+        """Keep the write-ahead log short. Called with the lock held and no transaction open.
 
-    def _checkpoint(self, connection: Connection) -> None:
-        # The file never shrinks by itself, so that its size says how long the log once was, not how long it is.
-        self._unchecked_bytes = 0
-        try:
-            size = os.stat(self._wal).st_size
-        except OSError:
+        SQLite has copied it back where it was long, but starts it over only when nobody reads from it any more. Where
+        there is always somebody who does, they have to be waited for.
+        """
+        self._commits += 1
+        if self._commits % _COMMITS:
             return
-        mode = "PASSIVE" if size < WAL_RESTART_BYTES else "TRUNCATE"
-        raw: sqlite3.Connection = connection.raw
-        # The commit has landed; a checkpoint that fails is simply tried again after the next one.
-        with contextlib.suppress(sqlite3.Error):
-            if mode == "TRUNCATE":
+        # The commit has landed; what fails here is simply tried again later.
+        with contextlib.suppress(sqlite3.Error, OSError):
+            if os.stat(self._wal).st_size >= WAL_RESTART_BYTES:
+                raw: sqlite3.Connection = connection.raw
                 raw.execute("PRAGMA busy_timeout=50")
-            raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
-            if mode == "TRUNCATE":
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 raw.execute(f"PRAGMA busy_timeout={int(self._timeout_s * 1000)}")
 
     def shrink(self, connection: Connection, pages: int) -> int:

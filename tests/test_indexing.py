@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +31,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with txstore.open(tmp_path_factory.mktemp("indexing") / "store") as store:
         create(store, "a", BASE, chunks=(3, 2, 4))
         create(store, "w", BASE, chunks=(3, 2, 4))
+        # All of its threads begin here, and so belong to the file and to no single test.
+        list(store._core.pool.map(time.sleep, [0.05] * store._core.workers))
         yield store
         assert store.verify().ok
 

@@ -81,6 +81,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # What users hold.
     (
         "txstore.source",
+        "txstore.states",
         "txstore.core",
         "txstore.commits",
         "txstore.nodes",

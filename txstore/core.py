@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from txstore.commits import to_us
 from txstore.descriptors import renew_in_children
-from txstore.errors import InvalidInputError, NotFoundError, ReadOnlyError, StoreClosedError
+from txstore.errors import InvalidInputError, ReadOnlyError, StoreClosedError
 from txstore.holder import Holder
 from txstore.index import branches, commitlog, segments
 from txstore.index import engine as clock
@@ -23,6 +23,7 @@ from txstore.index.edits import MAIN, Touched
 from txstore.index.engine import Head, Index, read_head
 from txstore.index.timeline import Timeline, require_retained
 from txstore.source import TileSource
+from txstore.states import State, branch_name, check_reference, last_same, resolve
 from txstore.storage import LocalStorage
 
 _MAX_TIMELINES = 16
@@ -35,36 +36,6 @@ class Address(NamedTuple):
     index_url: str | None
     mode: str
     config: tuple[tuple[str, Any], ...]
-
-
-class State(NamedTuple):
-    """A version of a branch, resolved.
-
-    Attributes
-    ----------
-    branch : int
-        The branch's id.
-    branch_name : str
-        Its name.
-    commit : int
-        The newest commit that is seen; 0 before the first.
-    version : int
-        The version that rows are compared with: at or above `commit`, with the same state.
-    committed_at : int
-        Of the commit, microseconds; of the store's creation for commit 0.
-    settled : bool
-        False: later commits may still fall before the asked moment.
-    head : int
-        The head of the store when this was resolved.
-    """
-
-    branch: int
-    branch_name: str
-    commit: int
-    version: int
-    committed_at: int
-    settled: bool
-    head: int
 
 
 class Core:
@@ -176,8 +147,16 @@ class Core:
         version: int | None = None,
         as_of: datetime | str | None = None,
         tag: str | None = None,
+        durable: bool = True,
     ) -> tuple[State, Timeline]:
         """Resolve a reference.
+
+        Parameters
+        ----------
+        branch, version, as_of, tag
+            See ``Store.snapshot``.
+        durable : bool
+            Return when the state is on the disk. Whoever only builds on it has no need to wait.
 
         Raises
         ------
@@ -187,9 +166,19 @@ class Core:
             If the arguments exclude each other, or the time is naive or in the future.
         SnapshotExpiredError
             If the version lies below the horizon and nothing keeps it.
+        StorageError
+            If the index fails.
         """
+        found = self._resolved(branch, version, as_of, tag)
+        if durable:
+            self.index.log.seen(found[0].commit)
+        return found
+
+    def _resolved(
+        self, branch: str | None, version: int | None, as_of: datetime | str | None, tag: str | None
+    ) -> tuple[State, Timeline]:
         self.check_open()
-        _check_reference(branch, version, as_of, tag)
+        check_reference(branch, version, as_of, tag)
         newest = version is None and as_of is None and tag is None and branch in (None, "main")
         if newest and (unmoved := self._unmoved_main()) is not None:
             return unmoved
@@ -206,15 +195,15 @@ class Core:
                     raise InvalidInputError(f"as_of={as_of} lies in the future")
                 settled = moment <= head.head_at
                 upto = commitlog.version_at(connection, moment)
-            branch_id, asked = _resolve(connection, head, branch, version, tag, upto)
+            branch_id, asked = resolve(connection, head, branch, version, tag, upto)
             seen = branches.lineage(connection, branch_id, asked)
             commit = commitlog.newest_commit(connection, seen)
             if asked < head.horizon:
-                asked = _last_same(connection, head, branch_id, asked)
+                asked = last_same(connection, head, branch_id, asked)
                 seen = seen.at(asked)
                 require_retained(connection, head, seen)
             row = commitlog.commit_row(connection, commit) if commit else None
-            name = _branch_name(connection, branch_id)
+            name = branch_name(connection, branch_id)
             timeline = self._timeline(connection, head, branch_id)
         state = State(branch_id, name, commit, asked, row.committed_at if row else 0, settled, head.head)
         if newest:
@@ -329,55 +318,3 @@ class Core:
         self.index.close()
         self.storage.close()
         self.source.clear()
-
-
-def _check_reference(branch: str | None, version: int | None, as_of: Any, tag: str | None) -> None:
-    if tag is not None and (version is not None or branch is not None):
-        raise InvalidInputError("a tag names a version of a branch by itself: give tag= alone, or with as_of=")
-    if version is not None and as_of is not None:
-        raise InvalidInputError("give either version= or as_of=, not both")
-    if version is not None and (not isinstance(version, int) or isinstance(version, bool) or version < 0):
-        raise InvalidInputError(f"version={version!r} must be an integer, 0 or more")
-    for what, name in (("branch", branch), ("tag", tag)):
-        if name is not None and not isinstance(name, str):
-            raise InvalidInputError(f"{what}={name!r} must be a str")
-
-
-def _resolve(
-    connection: Connection, head: Head, branch: str | None, version: int | None, tag: str | None, upto: int
-) -> tuple[int, int]:
-    """(branch id, version) of a reference."""
-    if tag is not None:
-        found = branches.reference(connection, "tag", tag, upto)
-        if found is None:
-            raise NotFoundError(f"there is no tag {tag!r} at version {upto}")
-        return found[1] or MAIN, found[0]
-    if version is not None and version > head.head:
-        raise NotFoundError(f"there is no version {version}; the newest is {head.head}")
-    if version is not None and branch is None:
-        row = commitlog.commit_row(connection, version) if version else None
-        return (MAIN if row is None or row.branch is None else row.branch), version
-    if branch is None or branch == "main":
-        return MAIN, upto if version is None else version
-    found = branches.reference(connection, "branch", branch, upto)
-    if found is None:
-        raise NotFoundError(f"there is no branch {branch!r} at version {upto}")
-    return found[0], upto if version is None else version
-
-
-def _last_same(connection: Connection, head: Head, branch_id: int, version: int) -> int:
-    """The newest version at which a branch still has the state of `version`."""
-    following = commitlog.next_commit(connection, branch_id, version)
-    last = head.head if following is None else following - 1
-    row = branches.branch(connection, branch_id) if branch_id != MAIN else None
-    if row is not None and row.deleted is not None:
-        last = min(last, row.deleted - 1)
-    return max(last, version)
-
-
-def _branch_name(connection: Connection, branch_id: int) -> str:
-    if branch_id == MAIN:
-        return "main"
-    row = branches.branch(connection, branch_id)
-    assert row is not None
-    return row.name

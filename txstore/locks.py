@@ -16,9 +16,15 @@ from types import TracebackType
 from txstore.descriptors import Descriptor, generation, guard
 from txstore.errors import StorageError
 from txstore.failures import storage_error
-from txstore.waiting import Attempt, FairMutex, KernelWaiter
+from txstore.waiting import Bell, FairMutex
 
 _TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
+_STAND_IN_LINE = fcntl.LOCK_SH | fcntl.LOCK_NB
+
+#: Whoever has had the lock so short a time ago lets those go first who wait for it,
+_RECENT_S = 0.001
+#: and gives them so long to wake up.
+_COURTESY_S = 0.0002
 
 # By generation, too: a forked child must not wait for threads that it does not have.
 _mutexes: weakref.WeakValueDictionary[tuple[int, str], FairMutex] = weakref.WeakValueDictionary()
@@ -30,7 +36,8 @@ class FileLock:
     Parameters
     ----------
     path : str or path
-        The file. A second one, ``path + ".queue"``, is where processes stand in line.
+        The file. Beside it lie ``path + ".queue"``, which all that wait have locked together, and ``path + ".bell"``,
+        by which they are woken.
     timeout_s : float
         How long :meth:`acquire` waits, in seconds.
 
@@ -39,9 +46,9 @@ class FileLock:
     Thread safety: any number of threads, and of objects with the same path. The threads of one process are served in
     the order of arrival. Not re-entrant.
 
-    Process safety: whoever wants the lock must first have the queue's, and keeps that until the lock is its own. So
-    nobody who has just released the lock takes it again before one who waits. A thread waits for other processes; after
-    a time-out it stays until the lock comes, and drops it.
+    Process safety: those that wait are woken in the order in which they came. While one of them wakes up, another
+    process may take the lock, but not the one that has just released it: it looks whether somebody waits, and stands
+    behind.
 
     Crash safety: the kernel drops the lock with the process. Forked children do not inherit it: they do not hold what
     their parent holds, and releasing it there does nothing.
@@ -53,7 +60,8 @@ class FileLock:
         self.timeout_s = timeout_s
         self._lock: Descriptor | None = None
         self._queue: Descriptor | None = None
-        self._waiter: KernelWaiter | None = None
+        self._bell: Bell | None = None
+        self._released_at = 0.0
         self._mutex = FairMutex()
         self._mine = False  # held through this object; changed by the mutex's owner only
         self._generation = -1
@@ -67,7 +75,7 @@ class FileLock:
         with guard():
             if self._generation != generation():
                 self._mutex = _mutexes.setdefault((generation(), self.path), FairMutex())
-                self._lock = self._queue = self._waiter = None
+                self._lock = self._queue = self._bell = None
                 self._mine = False
                 self._generation = generation()
 
@@ -106,6 +114,8 @@ class FileLock:
                 for descriptor in (self._lock, self._queue):
                     if descriptor is not None:
                         descriptor.unlock()
+                if self._bell is not None:
+                    self._bell.ring()
                 mutex.release()
             if isinstance(error, OSError) and not isinstance(error, StorageError):
                 raise storage_error(f"lock {self.path}", error) from error
@@ -117,44 +127,29 @@ class FileLock:
             queue = self._queue = Descriptor(self.path + ".queue", os.O_RDWR | os.O_CREAT)
         if lock is None or not lock.usable:
             lock = self._lock = Descriptor(self.path, os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(queue.number, _TRY)
-        except BlockingIOError:
-            self._wait(queue, lock, deadline)
+        if self._bell is None:
+            self._bell = Bell(self.path + ".bell")
+        if time.monotonic() - self._released_at < _RECENT_S:
+            if _locked(queue, _TRY):
+                queue.unlock()
+            else:
+                time.sleep(_COURTESY_S)
+        if _locked(lock, _TRY):
             return
+
+        def attempt() -> bool:
+            # Who is looking whether somebody waits keeps us out of the line, for a moment.
+            _locked(queue, _STAND_IN_LINE)
+            return _locked(lock, _TRY)
+
         try:
-            fcntl.flock(lock.number, _TRY)
-        except BlockingIOError:
-            self._wait(None, lock, deadline)
+            if not self._bell.wait(attempt, deadline):
+                raise StorageError(
+                    f"waited {self.timeout_s:g} s for the lock {self.path}{_held_by(self.path)}; if it hangs, end it: "
+                    "the lock goes with it. To delete the file would let two processes write at once"
+                )
         finally:
             queue.unlock()
-
-    def _wait(self, queue: Descriptor | None, lock: Descriptor, deadline: float) -> None:
-        attempt = Attempt(queue, lock)
-        try:
-            while self._waiter is None or not self._waiter.ask(attempt):
-                self._waiter = KernelWaiter(os.path.basename(self.path))
-            came = attempt.wait(deadline - time.monotonic())
-        except OSError:
-            raise
-        except BaseException:
-            # An interrupt may come at any point: nothing that the attempt had to do with is used again.
-            self._forget(queue)
-            attempt.give_up()
-            raise
-        if not came:
-            self._forget(queue)
-            raise StorageError(
-                f"waited {self.timeout_s:g} s for the lock {self.path}{_held_by(self.path)}"
-                f"{_held_by(self.path + '.queue', 'next in line is')}; if one of them hangs, end it: the lock goes "
-                "with it. To delete the file would let two processes write at once"
-            )
-
-    def _forget(self, queue: Descriptor | None) -> None:
-        """Leave the descriptors of an attempt that was given up to the thread that still waits."""
-        self._lock = self._waiter = None
-        if queue is not None:
-            self._queue = None
 
     def release(self) -> None:
         """Give the lock to who waits. What was done under it is done: no failure of the system comes out of here.
@@ -172,6 +167,9 @@ class FileLock:
         self._mine = False
         try:
             self._lock.unlock()
+            if self._bell is not None:
+                self._bell.ring()
+            self._released_at = time.monotonic()
         finally:
             mutex.release()
 
@@ -201,12 +199,20 @@ class FileLock:
             for descriptor in (self._lock, self._queue):
                 if descriptor is not None:
                     descriptor.close()
-            self._lock = self._queue = None
+            self._lock = self._queue = self._bell = None
         finally:
             mutex.release()
 
 
-def _held_by(path: str, how: str = "held by") -> str:
+def _locked(file: Descriptor, how: int) -> bool:
+    try:
+        fcntl.flock(file.number, how)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _held_by(path: str) -> str:
     """Who holds the lock on a file, as Linux tells it; empty where it does not."""
     try:
         inode = f":{os.stat(path).st_ino}"
@@ -216,7 +222,7 @@ def _held_by(path: str, how: str = "held by") -> str:
         return ""
     # "1: FLOCK ADVISORY WRITE 4711 fe:00:1234 0 EOF"; those that wait have "->" after the number.
     pids = sorted({row[4] for row in rows if len(row) > 5 and row[1] == "FLOCK" and row[5].endswith(inode)})
-    return f", {how} process {' or '.join(pids)}" if pids else ""
+    return f", held by process {' or '.join(pids)}" if pids else ""
 
 
 __all__ = ["FileLock"]

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from txstore.commits import Commit, to_datetime
-from txstore.core import Address, Core, State
+from txstore.core import Address, Core
 from txstore.errors import NotFoundError, ReadOnlyError
 from txstore.group import Group
 from txstore.index import branches, commitlog
@@ -16,6 +16,7 @@ from txstore.index.lookup import NodeRow
 from txstore.index.timeline import Timeline
 from txstore.pieces import Selection
 from txstore.reader import ArrayView
+from txstore.states import State
 from txstore.tree import Writer
 
 if TYPE_CHECKING:

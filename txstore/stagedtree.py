@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from txstore.commits import Commit
-from txstore.core import Core, State
+from txstore.core import Core
 from txstore.descriptors import renew_in_children
 from txstore.errors import TransactionClosedError
 from txstore.index.edits import ReadCells, Reads
@@ -23,6 +23,7 @@ from txstore.segment import Place
 from txstore.snapshot import history
 from txstore.stagedarray import StagedArray
 from txstore.stagedsegments import StagedSegments
+from txstore.states import State
 from txstore.tree import Writer
 from txstore.writer import StagingWriter
 

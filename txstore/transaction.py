@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from txstore.commits import Commit
-from txstore.core import Core, State
+from txstore.core import Core
 from txstore.errors import CommitUnknownError, InvalidInputError, TxStoreError
 from txstore.group import Group
 from txstore.index.commit import commit
@@ -19,6 +19,7 @@ from txstore.index.edits import AttributeEdit, Edit, NodeDelete, Touched
 from txstore.index.timeline import Timeline
 from txstore.metadata import normalize_attribute
 from txstore.stagedtree import StagedTree
+from txstore.states import State
 
 
 class Transaction(Group):

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-import fcntl
-import queue
+import contextlib
+import ctypes
+import mmap
+import os
+import sys
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
-from txstore.descriptors import Descriptor
+#: How long a waiter sleeps at most, should nobody ring; and where there is no bell.
+_SLICE_S = 0.02
+_POLL_S = 0.002
 
-#: A thread that nobody has asked for so long ends.
-_IDLE_S = 1.0
+_WORD_BYTES = 4
+_WAIT, _WAKE = 0, 1  # of futex(2)
+#: Its number, on machines whose longs have 64 bits.
+_FUTEX = (
+    {"x86_64": 202, "aarch64": 98, "riscv64": 98}.get(os.uname().machine)
+    if sys.platform == "linux" and sys.maxsize > 1 << 32
+    else None
+)
+_SYSCALL: Any = None if _FUTEX is None else ctypes.CDLL(None).syscall
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_int64), ("nanoseconds", ctypes.c_int64))
 
 
 class FairMutex:
@@ -73,119 +92,96 @@ class FairMutex:
                 self.owner = None
 
 
-class Attempt:
-    """One attempt to lock a file, made in the kernel by another thread.
+class Bell:
+    """A word of memory by which whoever gives a lock away wakes one of the processes that wait for it: a futex.
+
+    The lock itself is another matter: it goes with its process, whatever becomes of a bell. A blocking ``flock`` would
+    need no bell, but can't be given up in time, unless by a thread that waits in one's stead and costs two changes of
+    threads each time.
 
     Parameters
     ----------
-    queue : Descriptor or None
-        A file to lock before it, and to unlock as soon as the lock is had.
-    lock : Descriptor
-        The file to lock.
+    path : str
+        A file of four bytes, made when it is not there, whose page in memory all processes share.
 
     Notes
     -----
-    The lock comes, or the caller gives up, and whoever is second knows of the first:
-    (1) the lock comes first: it is the caller's, who may still give it up;
-    (2) the caller gives up first: the descriptors are the thread's, which closes them, and with them drops the lock,
-    whenever it comes.
+    Any number of processes, one thread of each at a time. Where there is no such thing, and where the one who should
+    have rung has died, waiters look again after a while.
     """
 
-    __slots__ = ("_answered", "_came", "_decide", "_given_up", "error", "lock", "queue")
+    __slots__ = ("_word",)
 
-    def __init__(self, queue: Descriptor | None, lock: Descriptor) -> None:
-        self.queue = queue
-        self.lock = lock
-        self.error: OSError | None = None
-        self._came = False
-        self._given_up = False
-        self._decide = threading.Lock()
-        # A bare lock, because it wakes its waiter sooner than an event does.
-        self._answered = threading.Lock()
-        self._answered.acquire()
-
-    def make(self) -> None:
-        """Wait in the kernel: for the other thread."""
-        try:
-            if self.queue is not None:
-                fcntl.flock(self.queue.number, fcntl.LOCK_EX)
-            # Whoever has given up must not keep the others waiting until the lock comes.
-            if not self._given_up:
-                fcntl.flock(self.lock.number, fcntl.LOCK_EX)
-        except OSError as error:
-            self.error = error
-        if self.queue is not None:
-            self.queue.unlock()
-        with self._decide:
-            self._came = True
-            if self._given_up:
-                self._close()
-        self._answered.release()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for the answer; False when the time is over, and the attempt is then given up.
-
-        Raises
-        ------
-        OSError
-            If a file can't be locked.
-        """
-        if not self._answered.acquire(timeout=_bounded(timeout_s)) and self.give_up(unless_it_came=True):
-            return False
-        if self.error is not None:
-            raise self.error
-        return True
-
-    def give_up(self, *, unless_it_came: bool = False) -> bool:
-        """Leave the descriptors to be closed; False: it came, and was not to be given up then."""
-        with self._decide:
-            if self._came and unless_it_came:
-                return False
-            self._given_up = True
-            if self._came:
-                self._close()
-        return True
-
-    def _close(self) -> None:
-        self.lock.close()
-        if self.queue is not None:
-            self.queue.close()
-
-
-class KernelWaiter(threading.Thread):
-    """A thread that makes attempts, one after the other, and ends by itself when nobody has asked for a while.
-
-    To start a thread for each attempt costs more than a small commit does. A signal or a polling loop would need no
-    thread; but signals reach the main thread only, and whoever polls loses against those who wait in the kernel.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name=f"txstore-lock-{name}", daemon=True)
-        self._asked: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
-        self._decide = threading.Lock()
-        self._over = False
-        self.start()
-
-    def ask(self, attempt: Attempt) -> bool:
-        """Have an attempt made; False: this thread has ended, ask another one."""
-        with self._decide:
-            if not self._over:
-                self._asked.put(attempt)
-            return not self._over
-
-    def run(self) -> None:
-        """Wait for callers, and for them."""
-        while not self._over:
+    def __init__(self, path: str) -> None:
+        self._word: ctypes.c_uint32 | None = None
+        if _FUTEX is None:
+            return
+        with contextlib.suppress(OSError):
+            number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                self._asked.get(timeout=_IDLE_S).make()
-            except queue.Empty:
-                with self._decide:
-                    # Somebody may have asked in the very moment of giving up.
-                    self._over = self._asked.empty()
+                if os.fstat(number).st_size < _WORD_BYTES:
+                    os.ftruncate(number, _WORD_BYTES)
+                self._word = ctypes.c_uint32.from_buffer(mmap.mmap(number, _WORD_BYTES))
+            finally:
+                os.close(number)
+
+    def ring(self) -> None:
+        """Wake the one that has waited longest. After what it is to see has happened."""
+        word = self._word
+        if word is not None:
+            # Two at once may count as one: it has changed all the same.
+            word.value += 1
+            if _futex(word, _WAKE, 1) > 0:
+                # Else it may have to wait until this process sleeps, on the same processor, though another is idle.
+                os.sched_yield()
+
+    def wait(self, attempt: Callable[[], bool], deadline: float) -> bool:
+        """Make attempts, the first at once and then each time it rings, until one succeeds.
+
+        Parameters
+        ----------
+        attempt : callable
+            Tries to take the lock; whether it has.
+        deadline : float
+            On the clock ``time.monotonic``.
+
+        Returns
+        -------
+        bool
+            False when the time is over.
+        """
+        word = self._word
+        while True:
+            # Read before the attempt: if it rings in between, the kernel sees another count and does not wait.
+            count = 0 if word is None else word.value
+            if attempt():
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self.ring()  # it may have been rung for this one
+                return False
+            if word is None:
+                time.sleep(min(left, _POLL_S))
+            else:
+                _futex(word, _WAIT, count, _Timespec(0, int(min(left, _SLICE_S) * 1e9)))
+
+
+def _futex(word: ctypes.c_uint32, operation: int, value: int, timeout: _Timespec | None = None) -> int:
+    # Of waking: how many. Of waiting: why it woke up, which whoever waits finds out by looking again.
+    woken: int = _SYSCALL(
+        ctypes.c_long(_FUTEX or 0),
+        ctypes.byref(word),
+        ctypes.c_int(operation),
+        ctypes.c_uint32(value),
+        None if timeout is None else ctypes.byref(timeout),
+        None,
+        ctypes.c_int(0),
+    )
+    return woken
 
 
 def _bounded(timeout_s: float) -> float:
     return min(max(timeout_s, 0.0), threading.TIMEOUT_MAX)
 
 
-__all__ = ["Attempt", "FairMutex", "KernelWaiter"]
+__all__ = ["Bell", "FairMutex"]
