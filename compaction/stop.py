@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from queue import Empty, SimpleQueue
 from types import FrameType
 
 #: How long a sleep goes on after a signal at most, where it is not woken at once.
@@ -23,13 +22,17 @@ class Stop:
 
     Notes
     -----
-    :meth:`ask` may be called from any thread and from a signal handler, be it one that has interrupted :meth:`wait`:
-    an Event or a Condition would wait for its own lock there, a SimpleQueue is made for it.
+    :meth:`ask` may be called from any thread and from a signal handler, be it one that has interrupted :meth:`wait`.
+    So what wakes the sleeper is a bare lock. An Event or a Condition would wait for its own lock there. And
+    ``SimpleQueue.get``, which is made for it, may sleep for ever (CPython 3.11 to 3.14 at least): it hands on what is
+    left of its time without a look whether that is negative, which means no limit. It is where the system or a signal
+    handler has kept the thread until the time was over.
     """
 
     def __init__(self) -> None:
         self._reason: str | None = None
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._asked = threading.Lock()
+        self._asked.acquire()  # until the end is asked for
 
     @property
     def reason(self) -> str | None:
@@ -40,15 +43,19 @@ class Stop:
         """Ask for the end; whoever waits wakes up at once."""
         if self._reason is None:
             self._reason = reason
-        self._wake.put(None)
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # somebody else has
+            self._asked.release()
 
     def wait(self, seconds: float) -> bool:
         """Sleep; whether the end has been asked for, before or meanwhile."""
         until = time.monotonic() + seconds
         while self._reason is None and (left := until - time.monotonic()) > 0:
-            with contextlib.suppress(Empty):
-                # In parts: a signal that the system gave to another thread does not wake this one.
-                self._wake.get(timeout=min(left, _NAP_S))
+            # In parts: a signal that the system gave to another thread does not wake this one.
+            if self._asked.acquire(timeout=min(left, _NAP_S)):
+                self._wake()  # who else waits
         return self._reason is not None
 
     def check(self) -> None:

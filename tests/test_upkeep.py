@@ -133,6 +133,36 @@ def test_a_signal_ends_the_wait_and_leaves_the_handlers_as_they_were() -> None:
     assert not Stop().wait(0.01)
 
 
+def test_a_wait_ends_though_a_signal_handler_takes_longer_than_it() -> None:
+    stop = Stop()
+    before = signal.signal(signal.SIGUSR1, lambda *_: time.sleep(0.4))
+    timer = threading.Timer(0.05, signal.pthread_kill, [threading.get_ident(), signal.SIGUSR1])
+    rescue = threading.Timer(20, stop.ask, ["it would have slept for ever"])
+    timer.start()
+    rescue.start()
+    try:
+        assert not stop.wait(0.2), stop.reason
+    finally:
+        rescue.cancel()
+        timer.join()
+        rescue.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_all_who_wait_wake_up() -> None:
+    stop = Stop()
+    ended: list[bool] = []
+    waiting = [threading.Thread(target=lambda: ended.append(stop.wait(1000))) for _ in range(4)]
+    for thread in waiting:
+        thread.start()
+    for _ in range(3):
+        stop.ask("enough")
+    for thread in waiting:
+        thread.join()
+    assert ended == [True] * 4
+    assert stop.wait(1000)
+
+
 def test_a_second_interrupt_does_not_wait() -> None:
     stop = Stop()
     with pytest.raises(KeyboardInterrupt), stop.on_signals():
