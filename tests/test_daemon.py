@@ -379,7 +379,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment(),
+            env={**environment(), "PYTHONFAULTHANDLER": "1"},
         )
         self.events: list[dict[str, Any]] = []
 
@@ -403,9 +403,12 @@ class Process:
     def __enter__(self) -> Process:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        # Where one does not do what it should, its last words are what it logged and where each of its threads stood.
+        self.process.send_signal(signal.SIGKILL if error is None else signal.SIGABRT)
+        _, rest = self.process.communicate()
+        if error is not None:
+            error.add_note("\n".join([f"daemon {self.process.pid}:", *map(json.dumps, self.events), rest]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
