@@ -276,8 +276,12 @@ class Index:
             yield connection
             connection.commit()
 
-    def peek(self) -> Head:
-        """The head row as it is now: one statement, which is a snapshot by itself.
+    @contextlib.contextmanager
+    def glance(self) -> Iterator[Connection]:
+        """A connection on which each statement is a snapshot by itself.
+
+        For whoever reads the head row first and then only history up to that head, which no commit changes any more: it
+        saves to begin and to end a transaction.
 
         Raises
         ------
@@ -287,7 +291,7 @@ class Index:
             After :meth:`close`.
         """
         with self._lent() as connection:
-            return read_head(connection)
+            yield connection
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:

@@ -180,14 +180,10 @@ class Core:
         self.check_open()
         check_reference(branch, version, as_of, tag)
         newest = version is None and as_of is None and tag is None and branch in (None, "main")
-        if newest and (unmoved := self._unmoved_main()) is not None:
-            return unmoved
+        if newest and (found := self._newest_main()) is not None:
+            return found
         with self.index.read() as connection:
             head = self._met(read_head(connection))
-            if newest:
-                fresh = self._newest_main(connection, head)
-                if fresh is not None:
-                    return fresh
             upto, settled = head.head, True
             if as_of is not None:
                 moment = to_us(as_of)
@@ -215,26 +211,26 @@ class Core:
         self.storage.maintained(head.maintenance)
         return head
 
-    def _unmoved_main(self) -> tuple[State, Timeline] | None:
-        """The newest state of main where nothing has happened since it was last asked for: one statement."""
-        main = self._main
-        head = self._met(self.index.peek()) if main is not None else None
-        return main if head and main and head.head == main[0].head and main[1].knows(head) else None
-
-    def _newest_main(self, connection: Connection, head: Head) -> tuple[State, Timeline] | None:
-        """The newest state of main from one that is known: one query."""
-        with self._lock:
-            if self._main is None:
-                return None
-            known, timeline = self._main
-            timeline.advance(connection, head, head.head)
-            if timeline.upto != head.head or known.head > head.head:
-                return None  # another thread has seen a newer head since this one has read its own
-            if head.head > known.head:
-                commit, committed_at = timeline.newest_after(known.commit) or (known.commit, known.committed_at)
-                known = State(MAIN, "main", commit, head.head, committed_at, True, head.head)
-                self._main = known, timeline
-            return known, timeline
+    def _newest_main(self) -> tuple[State, Timeline] | None:
+        """The newest state of main from one that is known: one statement, or two where something has happened since."""
+        if self._main is None:
+            return None
+        with self.index.glance() as connection:
+            head = self._met(read_head(connection))
+            with self._lock:
+                if self._main is None:
+                    return None
+                known, timeline = self._main
+                if head.head == known.head and timeline.knows(head):
+                    return self._main
+                timeline.advance(connection, head, head.head)
+                if timeline.upto != head.head or known.head > head.head:
+                    return None  # another thread has seen a newer head since this one has read its own
+                if head.head > known.head:
+                    commit, committed_at = timeline.newest_after(known.commit) or (known.commit, known.committed_at)
+                    known = State(MAIN, "main", commit, head.head, committed_at, True, head.head)
+                    self._main = known, timeline
+                return known, timeline
 
     def _remember(self, state: State, timeline: Timeline) -> None:
         with self._lock:
