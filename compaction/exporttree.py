@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from txstore.compaction.exportmeta import Member
 from txstore.compaction.profiles import Profile, form_of
 from txstore.core import Core
+from txstore.crew import Crew
 from txstore.errors import NotFoundError
 from txstore.index import branches
 from txstore.index.engine import read_head
@@ -91,7 +92,7 @@ def plan(core: Core, state: State, timeline: Timeline, options: Options) -> Plan
         if row.kind == "group":
             members.append(Member(path, attributes(row)))
             continue
-        view = ArrayView(private, state.version, row, full, source, None)
+        view = ArrayView(private, state.version, row, full, source, Crew())
         form = form_of(
             full,
             view.meta,

@@ -326,3 +326,38 @@ def test_a_frame_without_a_declared_size_is_read() -> None:
     for shape in ((9,), (11,)):
         with pytest.raises(CorruptionError):
             chain("zstd").decode(data, shape)
+
+
+# --- several tiles at once -----------------------------------------------------------------------
+
+
+def joined(codec: TileCodec, encoded: list[bytes], counts: list[int]) -> np.ndarray[Any, Any]:
+    out = np.empty(sum(counts), codec.dtype)
+    codec.decode_joined(np.frombuffer(b"".join(encoded), np.uint8), [len(one) for one in encoded], counts, out)
+    return out
+
+
+def test_tiles_back_to_back_decode_to_their_cells() -> None:
+    codec = chain({"name": "zstd", "configuration": {"level": 3, "checksum": True}}, "i4")
+    assert codec.joins and not chain(["crc32c", "zstd"]).joins and not chain("auto").joins and not chain(()).joins
+    tiles = [values(codec.dtype, (count,), seed) for seed, count in enumerate((1, 600, 77))]
+    found = joined(codec, [codec.encode(tile) for tile in tiles], [tile.size for tile in tiles])
+    assert same_bits(found, np.concatenate(tiles))
+
+
+def test_a_tile_of_another_size_does_not_move_its_neighbours() -> None:
+    codec = chain("zstd", "i4")
+    short, right, long = (codec.encode(np.arange(count, dtype="i4")) for count in (9, 10, 11))
+    assert joined(codec, [right, right], [10, 10]).tolist() == 2 * list(range(10))
+    for encoded in ([short, long], [long, short], [right, short], [right + right, b""], [right, right + right]):
+        with pytest.raises(CorruptionError):
+            joined(codec, encoded, [10, 10])
+    for name, bomb in bombs().items():
+        if name.startswith("zstd"):
+            with pytest.raises(CorruptionError):
+                joined(codec, [right, bomb], [10, 10])
+    # What declares no size is decoded by itself.
+    zeros = b"\x28\xb5\x2f\xfd\x00\x58" + (40 << 3 | 0b011).to_bytes(3, "little") + b"\0"
+    assert joined(codec, [zeros, right], [10, 10]).tolist() == 10 * [0] + list(range(10))
+    with pytest.raises(CorruptionError):
+        joined(codec, [zeros, right], [9, 11])

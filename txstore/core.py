@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from txstore.commits import to_us
+from txstore.crew import Crew
 from txstore.descriptors import renew_in_children
 from txstore.errors import InvalidInputError, ReadOnlyError, StoreClosedError
 from txstore.holder import Holder
@@ -117,6 +118,11 @@ class Core:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="txstore")
             return self._pool
+
+    @property
+    def crew(self) -> Crew:
+        """The threads that read together."""
+        return Crew(lambda: self.pool, self.workers)
 
     @property
     def holder(self) -> Holder:

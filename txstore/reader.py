@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, wait
-from typing import Any, Final, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator
+from itertools import islice
+from math import prod
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from txstore.boxes import Box, full
+from txstore.composer import Composer
+from txstore.crew import Crew
 from txstore.errors import CorruptionError, InvalidIndexError
 from txstore.fragment import Fragment
 from txstore.index.lookup import NodeRow
 from txstore.index.timeline import Timeline
 from txstore.layers import Layer, Overlay
 from txstore.pieces import Piece, Selection
-from txstore.segment import Kind, Place
+from txstore.segment import Place
 from txstore.source import TileSource
 from txstore.storage import MissingFileError
 from txstore.storedarray import StoredArray
 
 _Result = TypeVar("_Result")
 
-#: How many inline segments one wave of a read brings into memory at most, and how many bytes of them are wanted.
-_WAVE = 64
-_WAVE_BYTES = 16 << 20
-#: How many chunks are planned ahead.
-_WAVE_CHUNKS = 4096
-#: Parts of chunks are handed to a thread by so many bytes at least, or so many parts.
+#: Chunks are planned, and handed to a thread, by so many bytes of them at least, or so many of them.
 _PART_BYTES = 256 << 10
-_MOST_PARTS = 16
-#: Below this many chunks a read stays on the caller's thread.
-_INLINE_CHUNKS = 3
-
-_ACCUMULATE: Final[dict[Kind, np.ufunc]] = {Kind.ADD: np.add, Kind.MIN: np.minimum, Kind.MAX: np.maximum}
+_MOST_CHUNKS = 16
+#: Zeros of so many bytes or more come straight from the system, which has cleared them as they are touched; smaller
+#: ones the C library may have to clear first.
+_FRESH_BYTES = 32 << 20
 
 #: A chunk's grid coordinates, the part of it that is wanted, and which cells of that where it is not all of them.
 Wanted = tuple[tuple[int, ...], Box, Piece | None]
 
 
 class _Plan(NamedTuple):
-    """What makes up a part of a chunk."""
+    """What makes up a part of a chunk: see :meth:`~txstore.layers.LayeredArray.layers`."""
 
     region: Box
     piece: Piece | None
@@ -58,8 +55,8 @@ class ArrayView(StoredArray):
         See :class:`~txstore.layers.LayeredArray`.
     source : TileSource
         Where tiles come from.
-    pool : Executor or None
-        Decodes tiles of larger reads.
+    crew : Crew
+        Does larger reads.
 
     Notes
     -----
@@ -73,12 +70,13 @@ class ArrayView(StoredArray):
         row: NodeRow,
         path: str,
         source: TileSource,
-        pool: Executor | None,
+        crew: Crew,
         overlay: Overlay | None = None,
     ) -> None:
         super().__init__(timeline, version, row, path, overlay)
         self.source = source
-        self._pool = pool
+        self._crew = crew
+        self._zero = not any(self.meta.fill_value.tobytes())
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -99,19 +97,24 @@ class ArrayView(StoredArray):
         SnapshotExpiredError
             If the version has expired meanwhile.
         """
-        target = self._room(box.shape) if out is None else out
-        if 0 not in box.shape:
-            self._each(
-                lambda: ((chunk, region, None) for chunk, region in self.grid.chunks_in(box)),
-                lambda plan: self._compose(plan, plan.region.of(target, box.lo)),
-            )
-        return target
+
+        def once() -> NDArray[Any]:
+            target, blank = self._room(box.shape) if out is None else (out, False)
+            composer = Composer(self, self.source)
+
+            def paste(plan: _Plan) -> None:
+                composer.compose(plan.region, plan.layers, plan.covered or blank, plan.region.of(target, box.lo))
+
+            if 0 not in box.shape:
+                self._share(((chunk, region, None) for chunk, region in self.grid.chunks_in(box)), paste)
+            return target
+
+        return self._retrying(once)
 
     def read(self, selection: Selection, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """The cells of a selection, in the shape of its work array (see :mod:`txstore.selection`)."""
         if selection.box is not None:
             return self.read_box(selection.box, out)
-        work = self._room(selection.work_shape) if out is None else out
 
         def wanted() -> Iterator[Wanted]:
             for chunk, _ in selection.chunks(self.grid):
@@ -123,15 +126,19 @@ class ArrayView(StoredArray):
             piece = plan.piece
             assert piece is not None
             cells = np.empty(piece.box.shape, self.meta.dtype)
-            self._compose(plan, cells)
+            composer.compose(plan.region, plan.layers, plan.covered, cells)
             work[piece.outer] = cells if piece.inner is None else cells[piece.inner]
 
-        self._each(wanted, paste)
+        composer = Composer(self, self.source)
+        work = self._room(selection.work_shape)[0] if out is None else out
+        self._retrying(lambda: self._share(wanted(), paste))
         return work
 
-    def _room(self, shape: tuple[int, ...]) -> NDArray[Any]:
+    def _room(self, shape: tuple[int, ...]) -> tuple[NDArray[Any], bool]:
+        """Memory for cells, and whether it holds the fill value."""
+        blank = self._zero and prod(shape) * self.meta.dtype.itemsize >= _FRESH_BYTES
         try:
-            return np.empty(shape, self.meta.dtype)
+            return (np.zeros if blank else np.empty)(shape, self.meta.dtype), blank
         except (ValueError, MemoryError):
             raise InvalidIndexError(
                 f"array {self.path!r}: a selection of shape {shape} does not fit into memory; read it in parts"
@@ -148,58 +155,23 @@ class ArrayView(StoredArray):
             self.read_box(region, region.of(out, whole.lo))
         return out
 
-    def _each(self, wanted: Callable[[], Iterable[Wanted]], work: Callable[[_Plan], None]) -> None:
-        def once() -> None:
-            for wave in self._waves(wanted()):
-                stored = [plan for plan in wave if plan.layers]
-                pool = self._pool if len(stored) > _INLINE_CHUNKS else None
-                for plan in wave:
-                    # To fill a part with the fill value takes less time than to hand it over.
-                    if pool is None or not plan.layers:
-                        work(plan)
-                if pool is not None:
-                    self._share(pool, stored, work)
+    def _share(self, wanted: Iterator[Wanted], work: Callable[[_Plan], None]) -> None:
+        """Have the crew plan what is wanted and do it, a few small chunks at a time."""
+        chunk_bytes = prod(self.grid.chunks) * self.meta.dtype.itemsize
+        count = max(1, min(_MOST_CHUNKS, _PART_BYTES // max(chunk_bytes, 1)))
 
-        self._retrying(once)
-
-    def _share(self, pool: Executor, plans: list[_Plan], work: Callable[[_Plan], None]) -> None:
-        """Have a pool do what there is to do, a few small parts at a time."""
-        size = max(1, min(_MOST_PARTS, _PART_BYTES // max(1, plans[0].region.size * self.meta.dtype.itemsize)))
-
-        def some(start: int) -> None:
-            for plan in plans[start : start + size]:
+        def do(part: list[Wanted]) -> None:
+            plans = [_Plan(region, piece, *self.layers(chunk, region)) for chunk, region, piece in part]
+            self.source.prefetch({segment for plan in plans for segment in self._inline_segments(plan)})
+            for plan in plans:
                 work(plan)
 
-        futures = [pool.submit(some, start) for start in range(0, len(plans), size)]
-        try:
-            for future in futures:
-                future.result()
-        finally:
-            for future in futures:
-                future.cancel()
-            # None may go on writing into cells that are then read again.
-            wait(futures)
+        self._crew.share(iter(lambda: list(islice(wanted, count)), []), do)
 
-    def _waves(self, wanted: Iterable[Wanted]) -> Iterator[Sequence[_Plan]]:
-        """Cut a read so that the inline segments of each part fit into memory, and fetch those together."""
-        wave: list[_Plan] = []
-        segments: set[bytes] = set()
-        size = 0
-        for chunk, region, piece in wanted:
-            layers, covered = self.layers(chunk, region)
-            for fragment, _ in layers:
-                directory = None if fragment.stripped else fragment.directory(self.grid.chunks)
-                if directory is not None and (inline := directory.inline_segments()):
-                    segments.update(inline)
-                    size += directory.nbytes
-            wave.append(_Plan(region, piece, layers, covered))
-            if size >= _WAVE_BYTES or len(segments) >= _WAVE or len(wave) >= _WAVE_CHUNKS:
-                self.source.prefetch(segments)
-                yield wave
-                wave, segments, size = [], set(), 0
-        self.source.prefetch(segments)
-        if wave:
-            yield wave
+    def _inline_segments(self, plan: _Plan) -> Iterator[bytes]:
+        for fragment, _ in plan.layers:
+            if not fragment.stripped:
+                yield from fragment.directory(self.grid.chunks).inline_segments()
 
     def _retrying(self, work: Callable[[], _Result]) -> _Result:
         """Once more with fresh rows where a segment was missing: compaction and vacuum may have moved on."""
@@ -214,77 +186,6 @@ class ArrayView(StoredArray):
             raise CorruptionError(
                 f"array {self.path!r}, version {self.version}: {error}; run txstore verify"
             ) from error
-
-    def _compose(self, plan: _Plan, out: NDArray[Any]) -> None:
-        region = plan.region
-        if not plan.covered:
-            out[...] = self.meta.fill_value
-        for fragment, box in plan.layers:
-            if fragment.kind <= Kind.FILL:
-                self._paste(fragment, box, box.of(out, region.lo))
-            else:
-                # An overflow was the writer's to be warned of; every reader would be again.
-                with np.errstate(all="ignore"):
-                    self._paste(fragment, box, box.of(out, region.lo))
-
-    def _paste(self, fragment: Fragment, box: Box, out: NDArray[Any]) -> None:
-        """Apply one fragment to the cells of `box` (array coordinates), which `out` holds."""
-        if fragment.stripped:
-            raise MissingFileError(f"the bytes of version {fragment.version} of {self.path!r} have been vacuumed")
-        chunks = self.grid.chunks
-        directory = fragment.directory(chunks)
-        operation = _ACCUMULATE.get(fragment.kind)
-        value = None
-        if fragment.kind == Kind.FILL:
-            value = self.value(fragment)
-            if not fragment.masked:
-                out[...] = value
-                return
-        shift = fragment.frame.shift if fragment.frame is not None else None
-        wanted = box if shift is None else box.shift([-step for step in shift])
-        for index, tile in fragment.tiles(chunks).tiles_touching(wanted):
-            part = tile.intersect(wanted)
-            if part is None:
-                continue
-            cells = out if part == wanted else part.of(out, wanted.lo)
-            place = directory.place(index)
-            inner = part.slices(tile.lo)
-            if fragment.masked:
-                where_place = directory.mask_place(index)
-                if where_place is None:
-                    continue
-                mask = self.source.mask(where_place, tile.shape)
-                if value is not None:
-                    np.copyto(cells, value, where=mask[inner])
-                    continue
-                sparse = self._unpacked(place, mask)
-                if operation is None:
-                    np.copyto(cells, sparse[inner], where=mask[inner])
-                else:
-                    operation(cells, sparse[inner], out=cells, where=mask[inner])
-            elif place is None:
-                if operation is None:
-                    cells[...] = self.meta.fill_value
-                else:
-                    operation(cells, self.meta.fill_value, out=cells)
-            elif operation is None and part == tile and cells.flags.c_contiguous:
-                self.source.decode(place, self.codec, cells)
-            else:
-                whole = self.source.decoded(place, self.codec, tile.shape, keep=part != tile)
-                if operation is None:
-                    cells[...] = whole[inner]
-                else:
-                    operation(cells, whole[inner], out=cells)
-
-    def _unpacked(self, place: Place | None, mask: NDArray[np.bool_]) -> NDArray[Any]:
-        """The values of a masked tile at their cells; what is not in the mask is arbitrary."""
-        out = np.empty(mask.shape, self.meta.dtype)
-        if place is None:
-            out[...] = self.meta.fill_value
-        else:
-            count = int(np.count_nonzero(mask))
-            out[mask] = self.codec.decode(self.source.fetch(place), (count,))
-        return out
 
     def stored_fragments(self, selection: Selection | None) -> list[Fragment]:
         """Bases and fragments that concern a selection (None: the whole array), oldest first."""

@@ -93,7 +93,7 @@ class VersionTree:
         view = self._views.get(row.id)
         if view is None:
             core = self.core
-            view = ArrayView(self.timeline, self.state.version, row, path, core.source, core.pool)
+            view = ArrayView(self.timeline, self.state.version, row, path, core.source, core.crew)
             self._views[row.id] = view
         return view
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any, Generic, TypeVar
 
@@ -146,6 +146,15 @@ class TileSource:
         _check(data, place)
         return data
 
+    def _fetch_into(self, place: Place, out: NDArray[np.uint8]) -> None:
+        """As :meth:`fetch`, into memory given."""
+        data = self._at_hand(place)
+        if data is None:
+            self._storage.read_into(segment_key(place.segment), place.offset, out.data)
+        else:
+            out[:] = np.frombuffer(data, np.uint8)
+        _check(out, place)
+
     def _at_hand(self, place: Place) -> bytes | None:
         data = self._staged(place) if self._staged is not None else None
         return self._inline(place) if data is None and place.inline else data
@@ -187,37 +196,59 @@ class TileSource:
                 return
         codec.decode(self._fetch_briefly(place), out.shape, out)
 
-    def decoded(self, place: Place, codec: TileCodec, shape: tuple[int, ...], *, keep: bool) -> NDArray[Any]:
-        """A whole tile, decoded; not to be written to.
+    def decoded(self, tiles: Sequence[tuple[Place, tuple[int, ...], bool]], codec: TileCodec) -> Sequence[NDArray[Any]]:
+        """Whole tiles, decoded; not to be written to.
 
         Parameters
         ----------
-        place : Place
-            Where it lies.
+        tiles : sequence of (Place, tuple of int, bool)
+            Where each lies, its shape, and whether it goes into the cache: what is read whole would only drive out
+            what is read in parts.
         codec : TileCodec
             The array's.
-        shape : tuple of int
-            The tile's.
-        keep : bool
-            Whether it goes into the cache. What is read whole would only drive out what is read in parts.
 
         Returns
         -------
-        ndarray
-            Good until the same thread asks for the next one.
+        list of ndarray
+            In the same order; good until the same thread asks for the next ones.
         """
-        key = (place.segment, place.offset)
-        tile = self._decoded.get(key)
-        if tile is not None:
-            return tile
-        size = prod(shape) * codec.dtype.itemsize
-        if keep and self._decoded.takes(size):
-            tile = codec.decode(self._fetch_briefly(place), shape)
-            tile.flags.writeable = False
-            self._decoded.put(key, tile, size)
-            return tile
-        out = _DECODED.take(size).view(codec.dtype).reshape(shape)
-        self.decode(place, codec, out)
+        if not self._decoded.limit_bytes:
+            return self._decoded_briefly(tiles, codec)
+        found = [self._decoded.get((place.segment, place.offset)) for place, _, _ in tiles]
+        for number, (place, shape, keep) in enumerate(tiles):
+            size = prod(shape) * codec.dtype.itemsize
+            if found[number] is None and keep and self._decoded.takes(size):
+                tile = codec.decode(self._fetch_briefly(place), shape)
+                tile.flags.writeable = False
+                self._decoded.put((place.segment, place.offset), tile, size)
+                found[number] = tile
+        brief = iter(
+            self._decoded_briefly([one for one, tile in zip(tiles, found, strict=True) if tile is None], codec)
+        )
+        return [next(brief) if tile is None else tile for tile in found]
+
+    def _decoded_briefly(
+        self, tiles: Sequence[tuple[Place, tuple[int, ...], bool]], codec: TileCodec
+    ) -> list[NDArray[Any]]:
+        """As :meth:`decoded`, in memory that the thread's next call overwrites."""
+        counts = [prod(shape) for _, shape, _ in tiles]
+        cells = _DECODED.take(sum(counts) * codec.dtype.itemsize).view(codec.dtype)
+        out = []
+        end = 0
+        for (_, shape, _), count in zip(tiles, counts, strict=True):
+            out.append(cells[end : end + count].reshape(shape))
+            end += count
+        if codec.joins and len(tiles) > 1:
+            lengths = [place.length for place, _, _ in tiles]
+            encoded = _ENCODED.take(sum(lengths))
+            end = 0
+            for place, _, _ in tiles:
+                self._fetch_into(place, encoded[end : end + place.length])
+                end += place.length
+            codec.decode_joined(encoded, lengths, counts, cells)
+        else:
+            for (place, _, _), tile in zip(tiles, out, strict=True):
+                self.decode(place, codec, tile)
         return out
 
     def mask(self, place: Place, shape: tuple[int, ...]) -> NDArray[np.bool_]:

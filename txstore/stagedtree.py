@@ -164,7 +164,7 @@ class StagedTree:
             # An overlay is replaced when the shape changes; what it holds may grow under a view.
             if view is None or view.row is not row or view.path != path or view.overlay is not overlay:
                 core = self.core
-                view = ArrayView(self._timeline, self.state.version, row, path, self.source, core.pool, overlay)
+                view = ArrayView(self._timeline, self.state.version, row, path, self.source, core.crew, overlay)
                 self.views[row.id] = view
             return view
 

@@ -11,7 +11,7 @@ numcodecs is imported where the first of its codecs is made: it costs as much as
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -39,11 +39,15 @@ class Stage(NamedTuple):
         Raises whatever it likes for data that are not of this codec.
     overhead : int or None
         How many bytes longer the encoded form is; None for compressors, where nobody knows.
+    decode_frames : callable, optional
+        ``decode_frames(data, lengths, sizes, out)``: as ``decode``, of several encoded forms back to back in `data`
+        at once, whose lengths and decoded sizes are given. Where a library has no such thing there is none.
     """
 
     encode: Callable[[Any], Any]
     decode: Callable[[Any, int, Octets | None], Any]
     overhead: int | None
+    decode_frames: Callable[[Octets, Sequence[int], Sequence[int], Octets], None] | None = None
 
 
 def _octets(data: Any) -> Octets:
@@ -83,7 +87,28 @@ def _zstd(level: int, checksum: bool) -> Stage:
         zstd.decompress(data, out)
         return out
 
-    return Stage(encode, decode, None)
+    def decode_frames(data: Octets, lengths: Sequence[int], sizes: Sequence[int], out: Octets) -> None:
+        # Frames back to back are one piece of data by RFC 8878, 3. A frame that holds another number of bytes would
+        # move all that come after it; the library holds each against what it declares.
+        start = end = 0
+        whole = True
+        for length, size in zip(lengths, sizes, strict=True):
+            declared = zstd_content_size(data[start : start + length])
+            if declared is None:
+                whole = False
+            else:
+                _expect(declared, size, "zstd")
+            start += length
+        if whole:
+            zstd.decompress(data, out)
+            return
+        start = 0
+        for length, size in zip(lengths, sizes, strict=True):
+            decode(data[start : start + length], size, out[end : end + size])
+            start += length
+            end += size
+
+    return Stage(encode, decode, None, decode_frames)
 
 
 def zstd_content_size(data: Any) -> int | None:

@@ -1,0 +1,75 @@
+"""Reads of many chunks and layers at once, by several threads: the same cells as one after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from txstore.composer import Composer
+from txstore.storage import MissingFileError
+
+#: Past the size from which memory comes cleared from the system.
+LARGE = (2304, 4096)
+
+
+def paint(store: Any, name: str, model: np.ndarray[Any, Any], count: int, seed: int) -> None:
+    """Boxes over boxes, sums among them, in commits of their own."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        lo = [int(rng.integers(0, n)) for n in model.shape]
+        box = tuple(slice(at, at + int(rng.integers(1, n // 3 + 2))) for at, n in zip(lo, model.shape, strict=True))
+        values = rng.integers(0, 9, model[box].shape).astype(model.dtype)
+        with store.transaction() as tx:
+            if number % 4 == 3:
+                tx[name].accumulate(box, values)
+                model[box] += values
+            else:
+                tx[name][box] = values
+                model[box] = values
+
+
+@pytest.mark.parametrize("codecs", [[{"name": "zstd", "configuration": {"level": 1}}], "auto", ()], ids=str)
+@pytest.mark.parametrize("fill", [0, 7, -0.0])
+def test_layers_over_layers(store: Any, codecs: Any, fill: float) -> None:
+    model = np.full((90, 70), fill, "f4")
+    with store.transaction() as tx:
+        tx.create_array("a", shape=model.shape, dtype="f4", chunks=(16, 32), codecs=codecs, fill_value=fill)
+    paint(store, "a", model, 40, seed=1)
+    for _ in range(2):
+        found = store["a"][...]
+        assert found.tobytes() == model.tobytes()
+        for box in (np.s_[3:80, 1:70], np.s_[16:32, 32:64], np.s_[20:21, 40:41], np.s_[89:2:-3, ::2]):
+            assert store["a"][box].tobytes() == model[box].tobytes()
+        store.compact()
+
+
+@pytest.mark.parametrize("fill", [0, 3])
+def test_a_large_read_begins_anew_after_a_segment_was_missing(
+    store: Any, monkeypatch: pytest.MonkeyPatch, fill: int
+) -> None:
+    model = np.full(LARGE, fill, "i4")
+    with store.transaction() as tx:
+        tx.create_array("a", shape=LARGE, dtype="i4", chunks=(256, 1024), fill_value=fill)
+    with store.transaction() as tx:
+        tx["a"].accumulate(np.s_[100:2300, 100:4000], 5)
+    model[100:2300, 100:4000] += 5
+    compose, calls = Composer.compose, 0
+
+    def missing_once(self: Composer, *arguments: Any) -> None:
+        nonlocal calls
+        compose(self, *arguments)
+        calls += 1
+        if calls == 5:
+            raise MissingFileError("compacted and vacuumed")
+
+    monkeypatch.setattr(Composer, "compose", missing_once)
+    found = store["a"][...]
+    assert calls > 5
+    assert np.array_equal(found, model)
+    calls = 0
+    into = np.full(LARGE, 9, "i4")
+    store["a"].read(np.s_[...], out=into)
+    assert calls > 5
+    assert np.array_equal(into, model)

@@ -1,0 +1,88 @@
+"""The threads that do one piece of work together: the caller's own, and those of a pool that are free."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, wait
+from itertools import chain, islice
+from typing import TypeVar
+
+_Part = TypeVar("_Part")
+
+#: So few parts the caller does alone: to wake a thread takes as long as to do one.
+_ALONE = 3
+
+
+class Crew:
+    """The caller's thread, and those of a pool that have nothing else to do.
+
+    Parameters
+    ----------
+    pool : callable, optional
+        Gives the pool when it is needed; without one the caller works alone.
+    size : int
+        How many threads work together, the caller's among them.
+
+    Notes
+    -----
+    Safe for threads and forks. The caller does what nobody else comes to do: it never waits for a pool that is busy,
+    not even from within it.
+    """
+
+    def __init__(self, pool: Callable[[], Executor] | None = None, size: int = 1) -> None:
+        self._pool = pool
+        self._helpers = 0 if pool is None else size - 1
+
+    def share(self, parts: Iterator[_Part], work: Callable[[_Part], None]) -> None:
+        """Do some work on every part, in any order.
+
+        Parameters
+        ----------
+        parts : iterator
+            Asked for the next one by whoever is free, one thread at a time.
+        work : callable
+            Is given a part; of several threads at once.
+
+        Raises
+        ------
+        Exception
+            What the work or the iterator raised first. Nobody is at work any more then, and parts may be left undone.
+        """
+        some = list(islice(parts, max(_ALONE, self._helpers) + 1))
+        rest = chain(some, parts)
+        if not self._helpers or len(some) <= _ALONE:
+            for part in rest:
+                work(part)
+            return
+        taking = threading.Lock()  # an iterator is for one thread at a time
+        over = False
+
+        def run() -> None:
+            nonlocal over
+            try:
+                while not over:
+                    with taking:
+                        part = next(rest, None)
+                    if part is None:
+                        break
+                    work(part)
+            finally:
+                over = True
+
+        assert self._pool is not None
+        helpers: list[Future[None]] = []
+        try:
+            pool = self._pool()
+            helpers.extend(pool.submit(run) for _ in range(min(self._helpers, len(some) - 1)))
+            run()
+        finally:
+            over = True
+            # Who has not begun is not needed any more; the others are at their last part.
+            begun = [helper for helper in helpers if not helper.cancel()]
+            wait(begun)
+        for helper in begun:
+            helper.result()
+
+
+__all__ = ["Crew"]
