@@ -79,7 +79,7 @@ class Composer:
         together: list[tuple[_Patch, Place]] = []
         size = 0
         for fragment, box in layers:
-            for patch in self._patches(fragment, box, box.of(out, region.lo)):
+            for patch in self._patches(fragment, box, out if box == region else box.of(out, region.lo)):
                 place = None
                 if not fragment.masked and fragment.kind != Kind.FILL:
                     place = fragment.directory(self._chunks).place(patch.number)
@@ -104,7 +104,8 @@ class Composer:
         if fragment.kind == Kind.FILL and not fragment.masked:
             yield _Patch(fragment, 0, out.shape, None, out)
             return
-        wanted = box if fragment.frame is None else box.shift([-step for step in fragment.frame.shift])
+        frame = fragment.frame
+        wanted = box if frame is None or not any(frame.shift) else box.shift([-step for step in frame.shift])
         for number, tile in fragment.tiles(self._chunks).tiles_touching(wanted):
             if tile == wanted:
                 yield _Patch(fragment, number, out.shape, None, out)

@@ -50,11 +50,11 @@ class Crew:
             What the work or the iterator raised first. Nobody is at work any more then, and parts may be left undone.
         """
         some = list(islice(parts, max(_ALONE, self._helpers) + 1))
-        rest = chain(some, parts)
-        if not self._helpers or len(some) <= _ALONE:
-            for part in rest:
+        if len(some) <= _ALONE or not self._helpers:
+            for part in chain(some, parts) if len(some) > _ALONE else some:
                 work(part)
             return
+        rest = chain(some, parts)
         taking = threading.Lock()  # an iterator is for one thread at a time
         over = False
 

@@ -27,7 +27,7 @@ from txstore.storedarray import StoredArray
 _Result = TypeVar("_Result")
 
 #: Chunks are planned, and handed to a thread, by so many bytes of them at least, or so many of them.
-_PART_BYTES = 256 << 10
+_PART_BYTES = 512 << 10
 _MOST_CHUNKS = 16
 #: Zeros of so many bytes or more come straight from the system, which has cleared them as they are touched; smaller
 #: ones the C library may have to clear first.
@@ -161,17 +161,20 @@ class ArrayView(StoredArray):
         count = max(1, min(_MOST_CHUNKS, _PART_BYTES // max(chunk_bytes, 1)))
 
         def do(part: list[Wanted]) -> None:
-            plans = [_Plan(region, piece, *self.layers(chunk, region)) for chunk, region, piece in part]
-            self.source.prefetch({segment for plan in plans for segment in self._inline_segments(plan)})
+            plans = []
+            inline: set[bytes] = set()
+            for chunk, region, piece in part:
+                layers, covered = self.layers(chunk, region)
+                plans.append(_Plan(region, piece, layers, covered))
+                for fragment, _ in layers:
+                    if not fragment.stripped:
+                        inline.update(fragment.directory(self.grid.chunks).inline_segments())
+            if inline:
+                self.source.prefetch(inline)
             for plan in plans:
                 work(plan)
 
         self._crew.share(iter(lambda: list(islice(wanted, count)), []), do)
-
-    def _inline_segments(self, plan: _Plan) -> Iterator[bytes]:
-        for fragment, _ in plan.layers:
-            if not fragment.stripped:
-                yield from fragment.directory(self.grid.chunks).inline_segments()
 
     def _retrying(self, work: Callable[[], _Result]) -> _Result:
         """Once more with fresh rows where a segment was missing: compaction and vacuum may have moved on."""

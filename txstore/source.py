@@ -214,17 +214,22 @@ class TileSource:
         """
         if not self._decoded.limit_bytes:
             return self._decoded_briefly(tiles, codec)
-        found = [self._decoded.get((place.segment, place.offset)) for place, _, _ in tiles]
-        for number, (place, shape, keep) in enumerate(tiles):
-            size = prod(shape) * codec.dtype.itemsize
-            if found[number] is None and keep and self._decoded.takes(size):
-                tile = codec.decode(self._fetch_briefly(place), shape)
-                tile.flags.writeable = False
-                self._decoded.put((place.segment, place.offset), tile, size)
-                found[number] = tile
-        brief = iter(
-            self._decoded_briefly([one for one, tile in zip(tiles, found, strict=True) if tile is None], codec)
-        )
+        found: list[NDArray[Any] | None] = []
+        missing = []
+        for one in tiles:
+            place, shape, keep = one
+            key = place.segment, place.offset
+            tile = self._decoded.get(key)
+            if tile is None:
+                size = prod(shape) * codec.dtype.itemsize
+                if keep and self._decoded.takes(size):
+                    tile = codec.decode(self._fetch_briefly(place), shape)
+                    tile.flags.writeable = False
+                    self._decoded.put(key, tile, size)
+                else:
+                    missing.append(one)
+            found.append(tile)
+        brief = iter(self._decoded_briefly(missing, codec) if missing else ())
         return [next(brief) if tile is None else tile for tile in found]
 
     def _decoded_briefly(

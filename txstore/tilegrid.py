@@ -118,12 +118,22 @@ class TileGrid:
         if self.size == 1:
             yield 0, self.frame
             return
+        coords = []
+        for low, high, cells, start in zip(*common, self.chunks, self.phase, strict=True):
+            coord = (low - start) // cells
+            if high > start + (coord + 1) * cells:
+                break
+            coords.append(coord)
+        else:
+            # Small reads and parts of a chunk mostly lie in one tile.
+            yield self.flat_index(coords), self._box(coords)
+            return
         grid = [
             spans(low, high, cells, start)
             for low, high, cells, start in zip(*common, self.chunks, self.phase, strict=True)
         ]
-        for coords, _ in cross(grid):
-            yield self.flat_index(coords), self._box(coords)
+        for each, _ in cross(grid):
+            yield self.flat_index(each), self._box(each)
 
 
 def tiles_in(
