@@ -83,16 +83,15 @@ class Composer:
                 place = None
                 if not fragment.masked and fragment.kind != Kind.FILL:
                     place = fragment.directory(self._chunks).place(patch.number)
+                n_bytes = prod(patch.shape) * self._itemsize
+                if place is None or size + n_bytes > _TOGETHER_BYTES:
+                    self._paste(together)
+                    together, size = [], 0
                 if place is None:
-                    self._paste(together)
-                    together, size = [], 0
                     self._apply(patch)
-                    continue
-                together.append((patch, place))
-                size += prod(patch.shape) * self._itemsize
-                if size >= _TOGETHER_BYTES:
-                    self._paste(together)
-                    together, size = [], 0
+                else:
+                    together.append((patch, place))
+                    size += n_bytes
         self._paste(together)
 
     def _patches(self, fragment: Fragment, box: Box, out: NDArray[Any]) -> Iterator[_Patch]:

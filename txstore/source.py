@@ -146,14 +146,15 @@ class TileSource:
         _check(data, place)
         return data
 
-    def _fetch_into(self, place: Place, out: NDArray[np.uint8]) -> None:
+    def _fetch_into(self, place: Place, out: memoryview) -> None:
         """As :meth:`fetch`, into memory given."""
-        data = self._at_hand(place)
+        data: Any = self._at_hand(place)
         if data is None:
-            self._storage.read_into(segment_key(place.segment), place.offset, out.data)
+            self._storage.read_into(segment_key(place.segment), place.offset, out)
+            _check(out, place)
         else:
-            out[:] = np.frombuffer(data, np.uint8)
-        _check(out, place)
+            _check(data, place)
+            out[:] = data
 
     def _at_hand(self, place: Place) -> bytes | None:
         data = self._staged(place) if self._staged is not None else None
@@ -244,12 +245,14 @@ class TileSource:
             out.append(cells[end : end + count].reshape(shape))
             end += count
         if codec.joins and len(tiles) > 1:
-            lengths = [place.length for place, _, _ in tiles]
+            places = [place for place, _, _ in tiles]
+            lengths = [place.length for place in places]
             encoded = _ENCODED.take(sum(lengths))
+            octets = encoded.data
             end = 0
-            for place, _, _ in tiles:
-                self._fetch_into(place, encoded[end : end + place.length])
-                end += place.length
+            for place, length in zip(places, lengths, strict=True):
+                self._fetch_into(place, octets[end : end + length])
+                end += length
             codec.decode_joined(encoded, lengths, counts, cells)
         else:
             for (place, _, _), tile in zip(tiles, out, strict=True):
