@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from txstore.composer import Composer
+from txstore.errors import CorruptionError
 from txstore.storage import MissingFileError
 
 #: Past the size from which memory comes cleared from the system.
@@ -43,6 +45,28 @@ def test_layers_over_layers(store: Any, codecs: Any, fill: float) -> None:
         for box in (np.s_[3:80, 1:70], np.s_[16:32, 32:64], np.s_[20:21, 40:41], np.s_[89:2:-3, ::2]):
             assert store["a"][box].tobytes() == model[box].tobytes()
         store.compact()
+
+
+@pytest.mark.damaged
+@pytest.mark.parametrize("codecs", [[{"name": "zstd", "configuration": {"level": 1}}], "auto", ()], ids=str)
+def test_of_tiles_read_together_each_is_checked(store: Any, codecs: Any) -> None:
+    model = np.arange(64 * 64, dtype="i4").reshape(64, 64)
+    with store.transaction() as tx:
+        tx.create_array("a", shape=model.shape, dtype="i4", chunks=(8, 8), shards=None, codecs=codecs)
+        tx["a"][...] = model
+    store.compact()
+    assert np.array_equal(store["a"][...], model)
+    (file,) = [path for path in Path(store.root, "segments").rglob("*") if path.is_file()]
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1  # of the last tile
+    file.write_bytes(data)
+    with pytest.raises(CorruptionError) as caught:
+        store["a"][...]
+    assert "do not match" in str(caught.value)
+    assert np.array_equal(store["a"][:56], model[:56])
+    file.write_bytes(data[:-1])
+    with pytest.raises(CorruptionError):
+        store["a"][...]
 
 
 @pytest.mark.parametrize("fill", [0, 3])

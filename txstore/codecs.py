@@ -49,15 +49,12 @@ class TileCodec:
     raw : bool
         No codec at all: an encoded tile is the memory of a C-contiguous array, and can be read straight into one.
 
-    joins : bool
-        Encoded tiles back to back decode to their cells back to back, in one call: see :meth:`decode_joined`.
-
     Notes
     -----
     Immutable, safe for threads and forks, and can be pickled. numcodecs lets go of the interpreter's lock.
     """
 
-    __slots__ = ("_decode_frames", "_stages", "_undo", "codecs", "dtype", "joins", "raw")
+    __slots__ = ("_decode_frames", "_stages", "_undo", "codecs", "dtype", "raw")
 
     def __init__(self, dtype: np.dtype[Any], codecs: Codecs) -> None:
         self.dtype = dtype
@@ -66,7 +63,6 @@ class TileCodec:
         self._stages = tuple(each.encode for each in stages)
         self.raw = not stages and not _SWAP
         self._decode_frames = stages[0].decode_frames if len(stages) == 1 else None
-        self.joins = self._decode_frames is not None
         # Backwards, each with what was added to the length before it. Two compressors in a row are refused by
         # resolve_codecs, and so the length before each is known; for a checksum behind one it is not needed.
         undo = []
@@ -163,37 +159,43 @@ class TileCodec:
             return out
         return target
 
-    def decode_joined(self, data: Octets, lengths: Sequence[int], counts: Sequence[int], out: NDArray[Any]) -> None:
-        """The cells of several encoded tiles, if the codec :attr:`joins`: one call of the library instead of many.
+    def decode_all(
+        self, data: Octets, lengths: Sequence[int], tiles: Sequence[NDArray[Any]], cells: NDArray[Any]
+    ) -> None:
+        """The cells of several encoded tiles that lie back to back; by one call of the library where it has such.
 
         Parameters
         ----------
         data : ndarray of uint8, shape (sum(lengths),)
-            What :meth:`encode` made of each, back to back.
+            What :meth:`encode` made of each.
         lengths : sequence of int
             How many bytes each has.
-        counts : sequence of int
-            How many cells.
-        out : ndarray, shape (sum(counts),)
-            Of the codec's dtype, contiguous.
+        tiles : sequence of ndarray
+            Where the cells of each go: of the codec's dtype, back to back in `cells`.
+        cells : ndarray, 1-d
+            The memory of all tiles together.
 
         Raises
         ------
         CorruptionError
             As :meth:`decode`.
         """
-        assert self._decode_frames is not None
-        if data.shape != (sum(lengths),) or out.shape != (sum(counts),) or out.dtype != self.dtype:
-            raise ValueError(f"{data.size} bytes for {out.dtype}{out.shape} are not those of {len(counts)} tiles")
-        itemsize = self.dtype.itemsize
+        if data.size != sum(lengths) or cells.size != sum([tile.size for tile in tiles]) or cells.dtype != self.dtype:
+            raise ValueError(f"{data.size} bytes for {cells.dtype}{cells.shape} are not those of {len(tiles)} tiles")
+        if self._decode_frames is None:
+            start = 0
+            for length, tile in zip(lengths, tiles, strict=True):
+                self.decode(data[start : start + length], tile.shape, tile)
+                start += length
+            return
         try:
-            self._decode_frames(data, lengths, [count * itemsize for count in counts], out.view(np.uint8))
+            self._decode_frames(data, lengths, [tile.nbytes for tile in tiles], cells.view(np.uint8))
         except (CorruptionError, MemoryError):
             raise
         except Exception as error:
             raise CorruptionError(f"tiles of {self!r} can't be decoded: {error}") from error
         if _SWAP:
-            out.byteswap(inplace=True)
+            cells.byteswap(inplace=True)
 
     def _decode(self, data: Any, flat: Octets) -> None:
         if not self._undo or not flat.size:

@@ -33,7 +33,7 @@ class _Patch(NamedTuple):
 
 
 class Composer:
-    """Puts together what an array's layers hold, for one read.
+    """Puts together what an array's layers hold. Tiles wait until there are enough of them to be decoded together.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Composer:
 
     Notes
     -----
-    Safe for threads.
+    For one thread.
     """
 
     def __init__(self, array: LayeredArray, source: TileSource) -> None:
@@ -52,9 +52,11 @@ class Composer:
         self._source = source
         self._chunks = array.grid.chunks
         self._itemsize = array.meta.dtype.itemsize
+        self._waiting: list[tuple[_Patch, Place]] = []
+        self._waiting_bytes = 0
 
     def compose(self, region: Box, layers: list[Layer], covered: bool, out: NDArray[Any]) -> None:
-        """Put the cells of a region into `out`.
+        """Put the cells of a region into `out`; with the next :meth:`finish` all of them are there.
 
         Parameters
         ----------
@@ -76,23 +78,19 @@ class Composer:
         """
         if not covered:
             out[...] = self._array.meta.fill_value
-        together: list[tuple[_Patch, Place]] = []
-        size = 0
         for fragment, box in layers:
             for patch in self._patches(fragment, box, out if box == region else box.of(out, region.lo)):
                 place = None
                 if not fragment.masked and fragment.kind != Kind.FILL:
                     place = fragment.directory(self._chunks).place(patch.number)
                 n_bytes = prod(patch.shape) * self._itemsize
-                if place is None or size + n_bytes > _TOGETHER_BYTES:
-                    self._paste(together)
-                    together, size = [], 0
+                if place is None or self._waiting_bytes + n_bytes > _TOGETHER_BYTES:
+                    self.finish()
                 if place is None:
                     self._apply(patch)
                 else:
-                    together.append((patch, place))
-                    size += n_bytes
-        self._paste(together)
+                    self._waiting.append((patch, place))
+                    self._waiting_bytes += n_bytes
 
     def _patches(self, fragment: Fragment, box: Box, out: NDArray[Any]) -> Iterator[_Patch]:
         """The tiles of one fragment that lie in `box` (array coordinates), whose cells `out` holds."""
@@ -114,8 +112,15 @@ class Composer:
                 cells = out if part == wanted else part.of(out, wanted.lo)
                 yield _Patch(fragment, number, tile.shape, None if part == tile else part.slices(tile.lo), cells)
 
-    def _paste(self, together: list[tuple[_Patch, Place]]) -> None:
-        """Apply patches whose data only have to be decoded."""
+    def finish(self) -> None:
+        """Paste what waits.
+
+        Raises
+        ------
+        CorruptionError, MissingFileError
+            As :meth:`compose`.
+        """
+        together, self._waiting, self._waiting_bytes = self._waiting, [], 0
         if not together:
             return
         codec = self._array.codec

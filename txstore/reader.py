@@ -100,9 +100,8 @@ class ArrayView(StoredArray):
 
         def once() -> NDArray[Any]:
             target, blank = self._room(box.shape) if out is None else (out, False)
-            composer = Composer(self, self.source)
 
-            def paste(plan: _Plan) -> None:
+            def paste(plan: _Plan, composer: Composer) -> None:
                 composer.compose(plan.region, plan.layers, plan.covered or blank, plan.region.of(target, box.lo))
 
             if 0 not in box.shape:
@@ -122,14 +121,14 @@ class ArrayView(StoredArray):
                 if piece is not None:
                     yield chunk, piece.box, piece
 
-        def paste(plan: _Plan) -> None:
+        def paste(plan: _Plan, composer: Composer) -> None:
             piece = plan.piece
             assert piece is not None
             cells = np.empty(piece.box.shape, self.meta.dtype)
             composer.compose(plan.region, plan.layers, plan.covered, cells)
+            composer.finish()
             work[piece.outer] = cells if piece.inner is None else cells[piece.inner]
 
-        composer = Composer(self, self.source)
         work = self._room(selection.work_shape)[0] if out is None else out
         self._retrying(lambda: self._share(wanted(), paste))
         return work
@@ -155,7 +154,7 @@ class ArrayView(StoredArray):
             self.read_box(region, region.of(out, whole.lo))
         return out
 
-    def _share(self, wanted: Iterator[Wanted], work: Callable[[_Plan], None]) -> None:
+    def _share(self, wanted: Iterator[Wanted], work: Callable[[_Plan, Composer], None]) -> None:
         """Have the crew plan what is wanted and do it, a few small chunks at a time."""
         chunk_bytes = prod(self.grid.chunks) * self.meta.dtype.itemsize
         count = max(1, min(_MOST_CHUNKS, _PART_BYTES // max(chunk_bytes, 1)))
@@ -171,8 +170,10 @@ class ArrayView(StoredArray):
                         inline.update(fragment.directory(self.grid.chunks).inline_segments())
             if inline:
                 self.source.prefetch(inline)
+            composer = Composer(self, self.source)
             for plan in plans:
-                work(plan)
+                work(plan, composer)
+            composer.finish()
 
         self._crew.share(iter(lambda: list(islice(wanted, count)), []), do)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Larger buffers are not kept.
-_MOST_BYTES = 8 << 20
+MOST_BYTES = 8 << 20
 
 
 class Scratch(threading.local):
@@ -27,11 +27,11 @@ class Scratch(threading.local):
 
     def take(self, n_bytes: int) -> NDArray[np.uint8]:
         """So many bytes, of any content; shape (n_bytes,)."""
-        if n_bytes > _MOST_BYTES:
+        if n_bytes > MOST_BYTES:
             return np.empty(n_bytes, np.uint8)
         if n_bytes > self._buffer.size:
             self._buffer = np.empty(n_bytes, np.uint8)
         return self._buffer[:n_bytes]
 
 
-__all__ = ["Scratch"]
+__all__ = ["MOST_BYTES", "Scratch"]

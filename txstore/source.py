@@ -17,7 +17,7 @@ from txstore.descriptors import renew_in_children
 from txstore.errors import CorruptionError
 from txstore.index import lookup
 from txstore.index.engine import Index
-from txstore.scratch import Scratch
+from txstore.scratch import MOST_BYTES, Scratch
 from txstore.segment import Place, decode_mask
 from txstore.storage import LocalStorage, MissingFileError, segment_key
 
@@ -139,6 +139,8 @@ class TileSource:
 
     def _fetch_briefly(self, place: Place) -> Any:
         """As :meth:`fetch`, into memory that the thread's next call overwrites."""
+        if place.length > MOST_BYTES:
+            return self.fetch(place)  # takes no memory before it has looked whether there are so many bytes
         data: Any = self._at_hand(place)
         if data is None:
             data = _ENCODED.take(place.length)
@@ -146,15 +148,32 @@ class TileSource:
         _check(data, place)
         return data
 
-    def _fetch_into(self, place: Place, out: memoryview) -> None:
-        """As :meth:`fetch`, into memory given."""
-        data: Any = self._at_hand(place)
-        if data is None:
-            self._storage.read_into(segment_key(place.segment), place.offset, out)
-            _check(out, place)
-        else:
-            _check(data, place)
-            out[:] = data
+    def _fetch_all(self, places: Sequence[Place], out: memoryview) -> None:
+        """As :meth:`fetch`, of several places back to back; what lies so in a file, too, is read by one call."""
+        end = 0
+        run: list[Place] = []
+        for place in places:
+            data = self._at_hand(place)
+            if run and not (data is None and place[:2] == (run[-1].segment, run[-1].offset + run[-1].length)):
+                self._read_run(run, out[:end])
+                run = []
+            if data is None:
+                run.append(place)
+            else:
+                _check(data, place)
+                out[end : end + place.length] = data
+            end += place.length
+        if run:
+            self._read_run(run, out[:end])
+
+    def _read_run(self, run: list[Place], out: memoryview) -> None:
+        """Fill the end of `out` with places that lie back to back in one file."""
+        first = run[0]
+        start = len(out) - (run[-1].offset + run[-1].length - first.offset)
+        self._storage.read_into(segment_key(first.segment), first.offset, out[start:])
+        for place in run:
+            _check(out[start : start + place.length], place)
+            start += place.length
 
     def _at_hand(self, place: Place) -> bytes | None:
         data = self._staged(place) if self._staged is not None else None
@@ -244,19 +263,17 @@ class TileSource:
         for (_, shape, _), count in zip(tiles, counts, strict=True):
             out.append(cells[end : end + count].reshape(shape))
             end += count
-        if codec.joins and len(tiles) > 1:
-            places = [place for place, _, _ in tiles]
-            lengths = [place.length for place in places]
-            encoded = _ENCODED.take(sum(lengths))
-            octets = encoded.data
-            end = 0
-            for place, length in zip(places, lengths, strict=True):
-                self._fetch_into(place, octets[end : end + length])
-                end += length
-            codec.decode_joined(encoded, lengths, counts, cells)
-        else:
-            for (place, _, _), tile in zip(tiles, out, strict=True):
+        places = [place for place, _, _ in tiles]
+        lengths = [place.length for place in places]
+        if len(tiles) == 1 or sum(lengths) > MOST_BYTES:
+            for place, tile in zip(places, out, strict=True):
                 self.decode(place, codec, tile)
+        elif codec.raw and lengths == [count * codec.dtype.itemsize for count in counts]:
+            self._fetch_all(places, cells.view(np.uint8).data)
+        else:
+            encoded = _ENCODED.take(sum(lengths))
+            self._fetch_all(places, encoded.data)
+            codec.decode_all(encoded, lengths, out, cells)
         return out
 
     def mask(self, place: Place, shape: tuple[int, ...]) -> NDArray[np.bool_]:
