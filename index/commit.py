@@ -8,6 +8,8 @@ lock*, check, place appends, insert, move the head, commit. On SQLite the lock i
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgpack
@@ -35,6 +37,7 @@ from txstore.index.references import insert_reference
 from txstore.index.since import load_since
 from txstore.index.sql import sa, schema
 from txstore.index.statement import Statement
+from txstore.shapelog import ShapeRow
 
 #: An edit of at most so many fragments is checked under the lock only.
 _FEW = 16
@@ -67,6 +70,8 @@ class Committed(NamedTuple):
         How many bases were new.
     since : tuple of (int, Touched)
         The commits between the edit's base and this one, on its branch: they had to be looked at.
+    shapes : dict of int to list of ShapeRow
+        What it has added to the logs of shapes.
     """
 
     row: CommitRow | None
@@ -74,6 +79,7 @@ class Committed(NamedTuple):
     branch: int | None = None
     published: int = 0
     since: tuple[tuple[int, Touched], ...] = ()
+    shapes: Mapping[int, Sequence[ShapeRow]] = MappingProxyType({})
 
 
 def _nothing(place: Any) -> bytes:
@@ -262,14 +268,16 @@ def _apply(index: Index, connection: Connection, head: Head, edit: Edit, checked
         "next_branch": head.next_branch,
     }
     made: int | None = None
+    shapes: Mapping[int, Sequence[ShapeRow]] = {}
     parents: list[int] = []
     if edit.branch is not None:
         if head.head > checked.upto:
             checked = _check(connection, head, edit, checked, fetch)
         parents = [checked.newest] if checked.newest else []
-        inserted = insert(connection, head, edit, _lineage(connection, edit.branch, head.head), version)
+        seen = _lineage(connection, edit.branch, head.head)
+        inserted = insert(connection, head, edit, seen, version, checked.since)
         publish_segments(connection, edit, inserted.segment_refs)
-        touched = inserted.touched
+        touched, shapes = inserted.touched, inserted.shapes
         if inserted.nodes:
             values["next_node"] = head.next_node + inserted.nodes
     else:
@@ -293,7 +301,7 @@ def _apply(index: Index, connection: Connection, head: Head, edit: Edit, checked
     connection.change(_COMMITS, row._asdict())
     connection.change(_TXIDS, {"txid": edit.txid, "version": version})
     connection.change(_MOVE_HEAD, values)
-    return Committed(row, touched, made, published, checked.since)
+    return Committed(row, touched, made, published, checked.since, shapes)
 
 
 def _lineage(connection: Connection, branch: int, version: int) -> Lineage:

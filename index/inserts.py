@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +14,14 @@ from txstore.grid import WHOLE, Grid
 from txstore.index import lookup
 from txstore.index.branches import Lineage
 from txstore.index.connection import Connection
-from txstore.index.edits import ArrayEdit, Change, Edit, NodeCreate, NodeDelete, Touched
+from txstore.index.edits import Change, Edit, NodeCreate, NodeDelete, Touched
 from txstore.index.engine import Head
 from txstore.index.placement import moved, place
 from txstore.index.sql import schema
 from txstore.index.statement import Statement
 from txstore.index.structure import implicit_groups
 from txstore.segment import Kind
+from txstore.shapelog import ShapeRow
 
 #: A fill that touches more partitions than this becomes one row of the partition WHOLE.
 WHOLE_FROM = 4
@@ -44,15 +46,20 @@ class Inserted:
         How many ids of nodes were used.
     segment_refs : Counter of bytes
         How many rows point to each file.
+    shapes : dict of int to list of ShapeRow
+        The new rows of the log of shapes, by array.
     """
 
     touched: Touched
     nodes: int = 0
     segment_refs: Counter[bytes] = field(default_factory=Counter)
+    shapes: dict[int, list[ShapeRow]] = field(default_factory=dict)
 
 
-def insert(connection: Connection, head: Head, edit: Edit, seen: Lineage, version: int) -> Inserted:
-    """Insert everything of an edit but its commit row.
+def insert(
+    connection: Connection, head: Head, edit: Edit, seen: Lineage, version: int, since: Sequence[tuple[int, Touched]]
+) -> Inserted:
+    """Insert everything of an edit but its commit row; `since`: the commits after its base.
 
     Raises
     ------
@@ -82,9 +89,11 @@ def insert(connection: Connection, head: Head, edit: Edit, seen: Lineage, versio
         )
     refs: Counter[bytes] = Counter()
     hulls: dict[int, Box] = {}
-    appended = _insert_arrays(connection, edit, seen, ids, version, changes, hulls, refs)
+    shapes: dict[int, list[ShapeRow]] = {}
+    reshaped = {node for _, touched in since for node, change in touched.nodes.items() if change & Change.SHAPE}
+    appended = _insert_arrays(connection, edit, seen, ids, version, changes, hulls, refs, shapes, reshaped)
     touched = Touched(dict(changes), _paths(edit), tuple(appended), hulls)
-    return Inserted(touched, len(edit.nodes), refs)
+    return Inserted(touched, len(edit.nodes), refs, shapes)
 
 
 def _paths(edit: Edit) -> tuple[str, ...]:
@@ -150,31 +159,26 @@ def _insert_arrays(
     changes: Counter[int],
     hulls: dict[int, Box],
     segment_refs: Counter[bytes],
+    shapes: dict[int, list[ShapeRow]],
+    reshaped: set[int],
 ) -> list[tuple[str, Box]]:
     """Place and insert shapes and fragments; returns where the appends landed."""
     assert edit.branch is not None
-    shapes: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     appended: list[tuple[str, Box]] = []
     blob_refs = 0
     for array in edit.arrays:
         node = ids.get(array.node, array.node)
-        placement = place(array, _head_shape(connection, array, seen))
+        moved_on = array.steps and array.node in reshaped
+        head_shape = lookup.newest_shape(connection, seen, array.node) if moved_on else array.base_shape
+        placement = place(array, head_shape)
         if isinstance(placement, str):
             newest = lookup.shapes(connection, seen, node, edit.base)
             winner = newest[-1].version if newest else None
             raise ConflictError((Conflict(placement, array.path, commit=winner),))
-        for rank, shape in placement.shapes:
+        if placement.shapes:
             changes[node] |= Change.SHAPE
-            shapes.append(
-                {
-                    "node": node,
-                    "branch": edit.branch,
-                    "version": version,
-                    "rank": rank,
-                    "shape": pack_shape(shape),
-                }
-            )
+            shapes[node] = [ShapeRow(version, rank, shape) for rank, shape in placement.shapes]
         appended += [(array.path, box.shift(placement.delta)) for box in array.appends]
         still = (0,) * len(array.base_shape)
         clips = []
@@ -195,18 +199,17 @@ def _insert_arrays(
             changes[node] |= Change.CELLS
             hulls[node] = hull(clips)
     if shapes:
-        connection.change_many(_SHAPES, shapes)
+        steps = [
+            {"node": node, "branch": edit.branch, "version": version, "rank": row.rank, "shape": pack_shape(row.shape)}
+            for node, log in shapes.items()
+            for row in log
+        ]
+        connection.change_many(_SHAPES, steps)
     if rows:
         connection.change_many(_FRAGMENTS, rows)
     if edit.blob is not None and blob_refs:
         connection.change(_BLOBS, {"uuid": edit.blob[0], "refs": blob_refs, "data": edit.blob[1]})
     return appended
-
-
-def _head_shape(connection: Connection, array: ArrayEdit, seen: Lineage) -> tuple[int, ...]:
-    if array.node < 0 or not array.steps:
-        return array.base_shape
-    return lookup.newest_shape(connection, seen, array.node)
 
 
 def _parts(fragment: Fragment, grid: Grid, delta: tuple[int, ...]) -> list[tuple[bytes, Fragment]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from txstore.descriptors import renew_in_children
@@ -23,7 +23,7 @@ from txstore.index.edits import Change, Touched
 from txstore.index.engine import Head, Index, read_head
 from txstore.index.lookup import AttributeRow, NodeRow
 from txstore.index.rows import base_of, clips_of, fragment_of
-from txstore.shapelog import ShapeLog, Shapes
+from txstore.shapelog import ShapeLog, ShapeRow, Shapes
 from txstore.tables import PartitionTable
 
 #: Partition tables kept in memory for one branch.
@@ -115,7 +115,13 @@ class Timeline:
             return self._newest if self._newest is not None and self._newest[0] > version else None
 
     def landed(
-        self, base: int, since: Sequence[tuple[int, Touched]], version: int, committed_at: int, touched: Touched
+        self,
+        base: int,
+        since: Sequence[tuple[int, Touched]],
+        version: int,
+        committed_at: int,
+        touched: Touched,
+        shapes: Mapping[int, Sequence[ShapeRow]],
     ) -> bool:
         """Learn of a commit of this process without asking the index; False: it brings nothing, or not enough.
 
@@ -125,7 +131,7 @@ class Timeline:
             The version that it started from.
         since : sequence of (int, Touched)
             All commits between the two.
-        version, committed_at, touched
+        version, committed_at, touched, shapes
             Of the commit itself.
         """
         with self._lock:
@@ -134,6 +140,10 @@ class Timeline:
             for between, summary in since:
                 if between > self._upto:
                     self._note(between, summary)
+            for node, rows in shapes.items():
+                log = self._shapes.get(node)
+                if log is not None and self._unchanged(node, Change.SHAPE, log.upto):
+                    log.extend(rows, version)
             self._note(version, touched)
             self._newest = version, committed_at
             self._upto = version

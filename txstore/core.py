@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -18,9 +18,9 @@ from txstore.errors import InvalidInputError, ReadOnlyError, StoreClosedError
 from txstore.holder import Holder
 from txstore.index import branches, commitlog, segments
 from txstore.index import engine as clock
-from txstore.index.commitlog import CommitRow
+from txstore.index.commit import Committed
 from txstore.index.connection import Connection
-from txstore.index.edits import MAIN, Touched
+from txstore.index.edits import MAIN
 from txstore.index.engine import Head, Index, read_head
 from txstore.index.timeline import Timeline, require_retained
 from txstore.source import TileSource
@@ -277,14 +277,17 @@ class Core:
         with contextlib.nullcontext() if newest or self.read_only else self.index.dialect.exclusive():
             return self.state(**reference)
 
-    def landed(self, state: State, since: Sequence[tuple[int, Touched]], row: CommitRow, touched: Touched) -> None:
-        """Learn of a commit of this process, and of those since its base."""
+    def landed(self, state: State, done: Committed) -> None:
+        """Learn of a commit of this process, made from `state`, and of those since."""
+        row = done.row
+        assert row is not None and done.touched is not None
         with self._lock:
             self.known_head = max(self.known_head, row.version)
             if state.branch != MAIN or self._main is None:
                 return
             timeline = self._main[1]
-            if timeline.landed(state.version, since, row.version, row.committed_at, touched):
+            moment = row.committed_at
+            if timeline.landed(state.version, done.since, row.version, moment, done.touched, done.shapes):
                 newest = State(MAIN, "main", row.version, row.version, row.committed_at, True, row.version)
                 self._main = newest, timeline
 

@@ -200,7 +200,7 @@ class Transaction(Group):
         if touched is None:
             touched = Touched.decode(done.row.touched)
         else:
-            tree.core.landed(tree.state, done.since, done.row, touched)
+            tree.core.landed(tree.state, done)
         boxes = iter(touched.appended)
         for staged in arrays:
             for appended in staged.appends:
