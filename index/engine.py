@@ -305,9 +305,10 @@ class Index:
         Exception
             If the database fails, whatever the driver or SQLAlchemy raise: see :meth:`SQLiteDialect.translate`.
         StorageError
-            If the lock can't be had in time.
+            If the lock can't be had in time, or the log of the database could not be synced.
         """
         with self.dialect.exclusive():
+            self.log.require_sound()
             connection = self._take()
             try:
                 connection.begin(write=True)

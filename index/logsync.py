@@ -19,6 +19,8 @@ from txstore.errors import StorageError
 from txstore.failures import storage_error
 
 _VERSION = struct.Struct("<q")
+#: Where in the mark it says that a sync has failed, and what it says then.
+_FAILED_AT, _FAILED = _VERSION.size, b"failed\0\0"
 
 
 class LogSync:
@@ -29,7 +31,8 @@ class LogSync:
     log : str
         SQLite's write-ahead log. It need not be there: the last to close the database copies it back, with a sync.
     mark : str
-        A file in which those who have synced it tell others up to which version: a little-endian int64.
+        A file in which those who have synced it tell others up to which version: a little-endian int64. Eight bytes
+        follow: zeros, or, once a sync has failed, others.
     read_only : bool
         Do not make or write the mark.
     sync : bool
@@ -41,6 +44,10 @@ class LogSync:
     where somebody has put an older index beside it. So readers believe it, and writers only where it has come to their
     version after they had committed it. One that is too low costs a sync. To open and close the log drops no lock of
     SQLite, which has none on it.
+
+    After a failed sync the system may take for written what it has lost, and the next sync succeeds all the same. What
+    stands behind the gap in the log would be lost with it. So nobody commits any more until all have closed the
+    database, and with it the log.
     """
 
     __slots__ = ("_file", "_log", "_mark", "_read_only", "_seen", "_sync")
@@ -60,6 +67,24 @@ class LogSync:
         data = b"" if file is None else os.pread(file.number, _VERSION.size, 0)
         return int(_VERSION.unpack(data)[0]) if len(data) == _VERSION.size else -1
 
+    def require_sound(self) -> None:
+        """To be called under the store's lock, before anything is put into the log.
+
+        Raises
+        ------
+        StorageError
+            If the log could not be synced, and is still the same.
+        """
+        file = self._opened() if self._sync else None
+        if file is not None and os.pread(file.number, len(_FAILED), _FAILED_AT).strip(b"\0"):
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(self._log).st_size:
+                    raise StorageError(
+                        f"{self._log} could not be synced, so that nothing is written behind it any more: close the "
+                        "store in all processes, which copies the log back, and see that the disk is well"
+                    )
+            os.pwrite(file.number, bytes(len(_FAILED)), _FAILED_AT)
+
     def seen(self, version: int) -> None:
         """Return when a version that has been read is on the disk.
 
@@ -72,7 +97,7 @@ class LogSync:
             self._seen = self.told
             if version > self._seen:
                 self._sync_log()
-                self._tell(version)
+                self._tell(_VERSION.pack(version))
                 self._seen = version
 
     def committed(self, version: int | None = None, told: int = 0) -> None:
@@ -94,7 +119,7 @@ class LogSync:
             return
         self._sync_log()
         if version is not None:
-            self._tell(version)
+            self._tell(_VERSION.pack(version))
 
     def _sync_log(self) -> None:
         try:
@@ -107,16 +132,17 @@ class LogSync:
             # macOS has no fdatasync.
             getattr(os, "fdatasync", os.fsync)(number)
         except OSError as error:
+            self._tell(_FAILED, _FAILED_AT)
             # Without its number: who cleans up after a full disk would take what has landed for what has not.
             raise StorageError(f"{self._log} can't be synced: {error.strerror}") from error
         finally:
             os.close(number)
 
-    def _tell(self, version: int) -> None:
+    def _tell(self, what: bytes, where: int = 0) -> None:
         file = self._opened()
         if file is not None and not self._read_only:
             with contextlib.suppress(OSError):  # a full disk: others then sync once more
-                os.pwrite(file.number, _VERSION.pack(version), 0)
+                os.pwrite(file.number, what, where)
 
     def _opened(self) -> Descriptor | None:
         if self._file is None or not self._file.usable:
