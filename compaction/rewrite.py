@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from txstore.boxes import full
 from txstore.compaction.planner import Task, frame_of
 from txstore.compaction.progress import Progress
-from txstore.compaction.rewriter import Rewriter
+from txstore.compaction.rewriter import Part, Rewriter
 from txstore.core import Core
 from txstore.errors import ConflictError, CorruptionError, NotFoundError
 from txstore.grid import WHOLE
@@ -160,14 +160,46 @@ def compact(
         report = CompactionReport(state.commit, dry_run=dry_run)
         if dry_run:
             return report.plus(partitions=len(tasks), fragments=sum(task.fragments for _, task in tasks))
-        for done, (view, task) in enumerate(tasks):
-            if progress is not None:
-                progress(Progress(done, len(tasks), "partitions", task.path))
-            report = compact_partition(core, state, view, task, report, executor)
+        done = 0
+
+        def parts() -> Iterator[Part]:
+            for view, task in tasks:
+                if progress is not None:
+                    progress(Progress(done, len(tasks), "partitions", task.path))
+                yield from _part(view, task)
+
+        left = parts()
+        chunk_bytes = max((view.chunk_bytes for view, _ in tasks), default=0)
+        while done < len(tasks):
+            rewriter = Rewriter(core, executor, None)
+            report = _compact_some(core, state, rewriter, left, chunk_bytes, report, executor)
+            done += len(rewriter.parts)
         if progress is not None:
             progress(Progress(len(tasks), len(tasks), "partitions", path))
     core.forget()
     return report
+
+
+def _compact_some(
+    core: Core,
+    state: State,
+    rewriter: Rewriter,
+    parts: Iterator[Part],
+    chunk_bytes: int,
+    report: CompactionReport,
+    executor: Executor | None,
+) -> CompactionReport:
+    """Compact the first of some partitions, as many as are worth one file and one commit."""
+    try:
+        published = _publish(core, state, rewriter, parts, chunk_bytes)
+    except (ConflictError, CorruptionError, MissingFileError):
+        # It is about one of them, and the others have nothing to do with it.
+        for part in rewriter.parts:
+            report = compact_partition(core, state, part.view, part.task, report, executor)
+        return report
+    report = report.plus(partitions=published, lost=len(rewriter.parts) - published)
+    fragments = sum(part.task.fragments for part in rewriter.parts)
+    return report.plus(fragments=fragments, **rewriter.counts) if published else report
 
 
 def compact_partition(
@@ -202,30 +234,16 @@ def compact_partition(
     StorageError
         If bytes or index can't be read or written.
     """
-    extents = frame_of(view.grid, task.partition, view.shape)
-    if extents is None or state.commit == 0:
+    parts = _part(view, task)
+    if not parts or state.commit == 0:
         return report
     before = _base(view, task)
-    rewriter = Rewriter(core, view, executor, throttle)
+    rewriter = Rewriter(core, executor, throttle)
     try:
-        fragment = rewriter.rewrite(*extents)
-        done = commit(
-            core.index,
-            Edit(
-                segments=rewriter.finish(),
-                bases=(
-                    BaseEdit(
-                        view.node, task.partition, state.branch, _newest(view, task), uuid.uuid4().bytes, fragment
-                    ),
-                ),
-                lease=None if lease is None else LeaseCheck(lease.name, lease.epoch),
-            ),
-        )
+        published = _publish(core, state, rewriter, iter(parts), view.chunk_bytes, lease)
     except ConflictError:
-        rewriter.abort()
         return report.plus(lost=1)
     except (CorruptionError, MissingFileError) as error:
-        rewriter.abort()
         # A pin keeps a state, not rows: behind a newer base of somebody else's, vacuum takes what we were to take over.
         view.timeline.forget(view.node)
         if _base(view, task) != before:
@@ -233,13 +251,43 @@ def compact_partition(
         if isinstance(error, MissingFileError):
             raise CorruptionError(f"array {view.path!r}: {error}; run txstore verify") from error
         raise
+    if not published:
+        return report.plus(lost=1)
+    return report.plus(partitions=1, fragments=task.fragments, **rewriter.counts)
+
+
+def _part(view: ArrayView, task: Task) -> list[Part]:
+    """The partition of a task; none where it lies outside the shape."""
+    extents = frame_of(view.grid, task.partition, view.shape)
+    return [] if extents is None else [Part(view, task, *extents)]
+
+
+def _publish(
+    core: Core,
+    state: State,
+    rewriter: Rewriter,
+    parts: Iterator[Part],
+    chunk_bytes: int,
+    lease: Lease | None = None,
+) -> int:
+    """Give partitions their bases in one commit, as many as the rewriter takes; with how many nobody else was first.
+
+    When it raises, or with none of them, no file is left.
+    """
+    try:
+        fragments = rewriter.rewrite(parts, chunk_bytes)
+        bases = [
+            BaseEdit(view.node, task.partition, state.branch, _newest(view, task), uuid.uuid4().bytes, fragment)
+            for (view, task, _, _), fragment in zip(rewriter.parts, fragments, strict=True)
+        ]
+        check = None if lease is None else LeaseCheck(lease.name, lease.epoch)
+        done = commit(core.index, Edit(segments=rewriter.finish(), bases=tuple(bases), lease=check))
     except BaseException as error:
         rewriter.abort(error)
         raise
     if not done.published:
         rewriter.abort()
-        return report.plus(lost=1)
-    return report.plus(partitions=1, fragments=task.fragments, **rewriter.counts)
+    return done.published
 
 
 def _base(view: ArrayView, task: Task) -> bytes | None:

@@ -1,15 +1,21 @@
-"""Writes the tiles of one partition's base: what is clean is taken over or copied, what is dirty merged and encoded."""
+"""Writes the tiles of bases: what is clean is taken over or copied, what is dirty merged and encoded."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from operator import floordiv
+from typing import NamedTuple
+
+import numpy as np
 
 from txstore.boxes import Box
-from txstore.compaction.planner import ShardPlan, plan_shard
+from txstore.checksum import octets
+from txstore.compaction.planner import ShardPlan, Task, plan_shard
+from txstore.compaction.window import items_ahead, items_at_once, ordered
 from txstore.core import Core
 from txstore.directory import Directory
 from txstore.errors import CorruptionError, StorageError, TxStoreError
@@ -18,25 +24,92 @@ from txstore.grid import TileGrid
 from txstore.index import lookup, retention
 from txstore.index.edits import SegmentEdit
 from txstore.reader import ArrayView
+from txstore.scratch import Scratch
 from txstore.segment import Kind, Place, SegmentWriter
 from txstore.shardindex import shard_index_size, unpack_shard_index
 from txstore.staging import is_fill
 from txstore.storage import segment_key
-from txstore.storedarray import DIRTY
+from txstore.storedarray import DIRTY, ChunkState
 
 #: A segment of merged tiles is closed beyond this size, so that garbage can be let go in parts.
 _SEGMENT_BYTES = 256 << 20
+#: So many decoded bytes that are read and encoded, or so many tiles, are worth a commit.
+_ENOUGH_BYTES = 128 << 20
+_ENOUGH_TILES = 1 << 14
+
+_DECODED = Scratch()
+
+#: A chunk, and how it is stored.
+_Found = tuple[tuple[int, ...], Place | ChunkState | None]
+
+
+class Part(NamedTuple):
+    """A partition that is to get a base.
+
+    Attributes
+    ----------
+    view : ArrayView
+        Its array at the version that is compacted.
+    task : Task
+        Which one.
+    clip, frame : Box
+        Its cells within the shape, and the same padded to whole chunks.
+    """
+
+    view: ArrayView
+    task: Task
+    clip: Box
+    frame: Box
+
+
+class _Base:
+    """A base in the making."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self._tiles = TileGrid(part.frame, (0,) * len(part.frame.lo), part.view.grid.chunks)
+        self._places: list[Place | None] = [None] * self._tiles.size
+
+    def put(self, chunk: tuple[int, ...], place: Place) -> None:
+        """Note where a chunk lies."""
+        self._places[self._tiles.flat_index(chunk)] = place
+
+    def fragment(self) -> Fragment:
+        """The base, once every chunk has been put."""
+        view, _, clip, frame = self.part
+        still = (0,) * len(frame.lo)
+        stored = Frame(frame, still, still)
+        return Fragment(0, 0, Kind.SET, False, clip, stored, Directory.tiles(self._places), view.meta.dtype.itemsize)
+
+
+class _Shard:
+    """A shard of which something is written; where there are no shards, all that is written of a partition."""
+
+    def __init__(self, base: _Base, index: tuple[int, ...], plan: ShardPlan) -> None:
+        self.base = base
+        self.index = index
+        self.whole = plan.whole
+        self.left = len(plan.copied) + len(plan.merged)
+        #: A whole one's own file, once there is something to put into it, and where its chunks lie in it.
+        self.writer: SegmentWriter | None = None
+        self.places: dict[tuple[int, ...], tuple[int, int]] = {}
+
+
+class _Job(NamedTuple):
+    """A chunk that is written: read from a place and copied, or merged."""
+
+    shard: _Shard
+    chunk: tuple[int, ...]
+    copied: Place | None
 
 
 class Rewriter:
-    """Writes the tiles of one partition's base.
+    """Writes the tiles of bases.
 
     Parameters
     ----------
     core : Core
         The store.
-    view : ArrayView
-        The array at the version that is compacted.
     executor : Executor or None
         Reads and encodes; the store's own threads by default.
     throttle : callable or None
@@ -44,6 +117,8 @@ class Rewriter:
 
     Attributes
     ----------
+    parts : list of Part
+        What has been begun.
     counts : dict of str to int
         Of the tiles kept, copied and merged, and the encoded bytes read and written.
 
@@ -53,55 +128,71 @@ class Rewriter:
     leaves is found by the next vacuum, and :meth:`abort` leaves nothing.
     """
 
-    def __init__(
-        self, core: Core, view: ArrayView, executor: Executor | None, throttle: Callable[[int], None] | None
-    ) -> None:
+    def __init__(self, core: Core, executor: Executor | None, throttle: Callable[[int], None] | None) -> None:
         self._core = core
-        self._view = view
         self._pool = executor or core.pool
         self._throttle = throttle or (lambda _: None)
         self._writers: list[SegmentWriter] = []
         self._finished: dict[bytes, int] = {}
         self._loose: SegmentWriter | None = None
+        self.parts: list[Part] = []
         self.counts = dict.fromkeys(("chunks_kept", "chunks_copied", "chunks_merged", "bytes_read", "bytes_written"), 0)
 
-    def rewrite(self, clip: Box, frame: Box) -> Fragment:
-        """Every chunk of the partition as a tile; returns the base."""
-        view = self._view
-        tiles = TileGrid(frame, (0,) * len(frame.lo), view.grid.chunks)
-        places: list[Place | None] = [None] * tiles.size
-        by_shard: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
-        block = view.grid.shards or view.grid.partition
-        for chunk in view.stored_in(view.grid.partition_of(view.grid.chunk_index(clip.lo)), clip):
-            shard = tuple(
-                index * extent // cells for index, extent, cells in zip(chunk, view.grid.chunks, block, strict=True)
-            )
-            by_shard.setdefault(shard, []).append(chunk)
-        for shard, chunks in by_shard.items():
-            for chunk, place in self._shard(shard, chunks).items():
-                places[tiles.flat_index(chunk)] = place
-        still = (0,) * len(frame.lo)
-        return Fragment(
-            0, 0, Kind.SET, False, clip, Frame(frame, still, still), Directory.tiles(places), view.meta.dtype.itemsize
-        )
+    def rewrite(self, parts: Iterator[Part], chunk_bytes: int) -> list[Fragment]:
+        """Every chunk of the first of some partitions as a tile, of as many as are worth a commit; their bases.
 
-    def _shard(self, shard: tuple[int, ...], chunks: list[tuple[int, ...]]) -> dict[tuple[int, ...], Place | None]:
-        view = self._view
-        clean: dict[tuple[int, ...], Place] = {}
-        dirty: list[tuple[int, ...]] = []
-        for chunk in chunks:
-            self._throttle(0)
-            found = view.chunk(chunk)
-            if found is DIRTY:
-                dirty.append(chunk)
-            elif isinstance(found, Place):
-                clean[chunk] = found
+        Parameters
+        ----------
+        parts : iterator of Part
+            Of any arrays. Those that were not begun are left in it.
+        chunk_bytes : int
+            What the largest of their chunks takes, decoded.
+
+        Notes
+        -----
+        One stream from beginning to end: while threads read, merge and encode what comes next, this one writes what
+        is done and plans what comes after.
+        """
+        bases: list[_Base] = []
+        at_once = items_at_once(chunk_bytes)
+        ahead = items_ahead(chunk_bytes * at_once, self._core.workers)
+        with ordered(self._pool, lambda job: (job, _encoded(job)), self._jobs(parts, bases), ahead, at_once) as done:
+            for job, data in done:
+                self._take(job, data)
+        return [base.fragment() for base in bases]
+
+    # --- planning -------------------------------------------------------------------------------
+
+    def _jobs(self, parts: Iterable[Part], bases: list[_Base]) -> Iterator[_Job]:
+        """What is to be written, by partition, shard and chunk, so that reading a shard goes forward."""
+        n_bytes = n_tiles = 0
+        for part in parts:
+            self.parts.append(part)
+            base = _Base(part)
+            bases.append(base)
+            for index, chunks in _by_shard(part).items():
+                self._throttle(0)
+                plan = self._plan(part.view, index, chunks)
+                self.counts["chunks_kept"] += len(plan.kept)
+                for chunk, place in plan.kept.items():
+                    base.put(chunk, place)
+                shard = _Shard(base, index, plan)
+                n_bytes += shard.left * part.view.chunk_bytes
+                n_tiles += len(chunks)
+                for chunk in sorted([*plan.copied, *plan.merged]):
+                    yield _Job(shard, chunk, plan.copied.get(chunk))
+            if n_bytes >= _ENOUGH_BYTES or n_tiles >= _ENOUGH_TILES:
+                return
+
+    def _plan(self, view: ArrayView, shard: tuple[int, ...], chunks: list[_Found]) -> ShardPlan:
+        clean = {chunk: found for chunk, found in chunks if isinstance(found, Place)}
+        dirty = [chunk for chunk, found in chunks if found is DIRTY]
         guess = sum(place.length for place in clean.values()) // len(clean) if clean else view.meta.dtype.itemsize
         sharded = view.grid.shards is not None
-        plan = plan_shard(clean, dirty, guess, sharded=sharded, is_shard=sharded and self._is_shard(shard, clean))
-        return self._write(shard, plan)
+        is_shard = sharded and self._is_shard(view, shard, clean)
+        return plan_shard(clean, dirty, guess, sharded=sharded, is_shard=is_shard)
 
-    def _is_shard(self, shard: tuple[int, ...], clean: dict[tuple[int, ...], Place]) -> bool:
+    def _is_shard(self, view: ArrayView, shard: tuple[int, ...], clean: dict[tuple[int, ...], Place]) -> bool:
         """Whether these chunks lie in one file that ends with the index of this shard."""
         segments = {place.segment for place in clean.values() if not place.inline}
         if len(segments) != 1:
@@ -109,7 +200,7 @@ class Rewriter:
         segment = segments.pop()
         with self._core.index.read() as connection:
             found = lookup.live_segments(connection, [segment]).get(segment)
-        grid = self._view.grid
+        grid = view.grid
         box = grid.shard_box(shard)
         n_chunks = math.prod(high // chunk for high, chunk in zip(box.shape, grid.chunks, strict=True))
         length = shard_index_size(n_chunks)
@@ -123,65 +214,48 @@ class Rewriter:
         lies = {chunk: entry for (chunk, _), entry in zip(grid.chunks_in(box), index, strict=True)}
         return all(lies[chunk] == (place.offset, place.length) for chunk, place in clean.items() if not place.inline)
 
-    def _write(self, shard: tuple[int, ...], plan: ShardPlan) -> dict[tuple[int, ...], Place | None]:
-        found: dict[tuple[int, ...], Place | None] = dict(plan.kept)
-        self.counts["chunks_kept"] += len(plan.kept)
-        if not plan.copied and not plan.merged:
-            return found
-        writer = self._writer(whole=plan.whole)
-        # In C order, so that reading a shard goes forward.
-        jobs = sorted([*plan.copied, *plan.merged])
-        window = 4 * self._core.workers
-        for start in range(0, len(jobs), window):
-            part = jobs[start : start + window]
-            for chunk, data in zip(part, self._pool.map(lambda c: self._encoded(c, plan), part), strict=True):
-                copied = plan.copied.get(chunk)
-                self.counts["chunks_merged" if copied is None else "chunks_copied"] += 1
-                self.counts["bytes_read"] += 0 if copied is None else copied.length
-                found[chunk] = None if data is None else self._put(writer, data)
-                self._throttle(0 if data is None else len(data))
-            if not plan.whole:
-                writer = self._writer(whole=False)
-        if plan.whole:
-            if not writer.empty:
-                grid = self._view.grid
-                index = [found.get(chunk) for chunk, _ in grid.chunks_in(grid.shard_box(shard))]
-                writer.append_shard_index([None if place is None else (place.offset, place.length) for place in index])
-            self._finish(writer)
-        return found
+    # --- writing --------------------------------------------------------------------------------
 
-    def _encoded(self, chunk: tuple[int, ...], plan: ShardPlan) -> bytes | None:
-        view = self._view
-        place = plan.copied.get(chunk)
-        if place is not None:
-            return view.fetch(place)
-        cells = view.read_chunk(chunk)
-        if is_fill(cells, view.meta.fill_value):
-            return None
-        data = bytes(view.codec.encode(cells))
-        # Encoded bytes are about to replace what they came from: read them back before anybody relies on them.
-        if view.codec.decode(data, cells.shape).tobytes() != cells.tobytes():
-            raise CorruptionError(f"array {view.path!r}: chunk {chunk} does not decode to what was encoded", chunk)
-        return data
+    def _take(self, job: _Job, data: bytes | None) -> None:
+        """Write an encoded chunk; with the last one of a shard that is written whole, the shard's index."""
+        shard = job.shard
+        self.counts["chunks_merged" if job.copied is None else "chunks_copied"] += 1
+        self.counts["bytes_read"] += 0 if job.copied is None else job.copied.length
+        if data is not None:
+            if shard.whole and shard.writer is None:
+                shard.writer = self._new_writer()
+            place = self._put(shard.writer or self._loose_writer(), data)
+            shard.base.put(job.chunk, place)
+            if shard.whole:
+                shard.places[job.chunk] = place.offset, place.length
+        shard.left -= 1
+        self._throttle(0 if data is None else len(data))
+        if not shard.left and shard.writer is not None:
+            grid = shard.base.part.view.grid
+            order = [chunk for chunk, _ in grid.chunks_in(grid.shard_box(shard.index))]
+            shard.writer.append_shard_index([shard.places.get(chunk) for chunk in order])
+            self._finish(shard.writer)
 
     def _put(self, writer: SegmentWriter, data: bytes) -> Place:
         offset, length, crc = writer.append(data)
         self.counts["bytes_written"] += length
         return Place(writer.segment, offset, length, crc, False)
 
-    def _writer(self, *, whole: bool) -> SegmentWriter:
-        if not whole and self._loose is not None:
-            if self._loose.size < _SEGMENT_BYTES:
-                return self._loose
-            self._finish(self._loose)
+    def _new_writer(self) -> SegmentWriter:
         writer = SegmentWriter(self._core.storage, 0, announce=self._core.announce)
         self._writers.append(writer)
-        if not whole:
-            self._loose = writer
         return writer
 
+    def _loose_writer(self) -> SegmentWriter:
+        if self._loose is not None and self._loose.size >= _SEGMENT_BYTES:
+            self._finish(self._loose)
+            self._loose = None
+        if self._loose is None:
+            self._loose = self._new_writer()
+        return self._loose
+
     def _finish(self, writer: SegmentWriter) -> None:
-        """Make a file durable as soon as it is complete: a partition may have more shards than we may open files."""
+        """Make a file durable as soon as it is complete: there may be more shards than we may open files."""
         size = writer.finish()
         if isinstance(size, int):
             self._finished[writer.segment] = size
@@ -214,4 +288,34 @@ class Rewriter:
             retention.bury(self._core.index, ours)
 
 
-__all__ = ["Rewriter"]
+def _by_shard(part: Part) -> dict[tuple[int, ...], list[_Found]]:
+    """The stored chunks of a partition by shard; where there are no shards, all of them."""
+    found = part.view.chunks(part.task.partition)
+    shards, chunks = part.view.grid.shards, part.view.grid.chunks
+    if shards is None:
+        return {(): list(found)}
+    ratio = tuple(map(floordiv, shards, chunks))
+    by_shard: dict[tuple[int, ...], list[_Found]] = {}
+    for chunk, state in found:
+        by_shard.setdefault(tuple(map(floordiv, chunk, ratio)), []).append((chunk, state))
+    return by_shard
+
+
+def _encoded(job: _Job) -> bytes | None:
+    """The encoded form of a chunk; None where it is all fill."""
+    view = job.shard.base.part.view
+    if job.copied is not None:
+        return view.fetch(job.copied)
+    cells = view.read_chunk(job.chunk)
+    if is_fill(cells, view.meta.fill_value):
+        return None
+    data = view.codec.encode(cells)
+    # Encoded bytes are about to replace what they came from: read them back before anybody relies on them.
+    again = _DECODED.take(cells.nbytes).view(cells.dtype).reshape(cells.shape)
+    view.codec.decode(data, cells.shape, again)
+    if not np.array_equal(octets(again), octets(cells)):
+        raise CorruptionError(f"array {view.path!r}: chunk {job.chunk} does not decode to what was encoded", job.chunk)
+    return data
+
+
+__all__ = ["Part", "Rewriter"]

@@ -13,12 +13,17 @@ import pytest
 from histories import create, noise, put, same, sql
 
 import txstore
-from txstore.compaction import rewrite
+from txstore.codecs import TileCodec
+from txstore.compaction import rewrite, rewriter
+from txstore.compaction.progress import Progress
 from txstore.compaction.rewrite import CompactionReport, compact_partition, tasks_of
 from txstore.errors import CorruptionError, StorageError
 from txstore.index.commit import commit
+from txstore.segmentheader import HEADER_SIZE
 from txstore.shardindex import shard_index_size, unpack_shard_index
 from txstore.snapshot import Snapshot
+from txstore.storage import segment_key
+from txstore.storedarray import DIRTY
 
 
 def segment_files(root: Path) -> list[Path]:
@@ -176,3 +181,137 @@ def test_a_fill_of_an_endless_array_is_no_endless_task(store: Any) -> None:
     assert report.partitions == 1
     same(store["a"][6:9, 8], np.array([3, 4, 4], "i4"))
     assert store["a"][2**29, 2**20] == 3
+
+
+def three_partitions(store: Any) -> Any:
+    """An array of three partitions with a base each, and something written over all of them."""
+    data = noise((3 * 2048, 16), "u1")
+    create(store, "a", data, chunks=(4, 16), shards=None, codecs=())
+    assert store.compact().partitions == 3
+    put(store, "a", np.s_[2046:4098, 3:9], 5)
+    data[2046:4098, 3:9] = 5
+    return data
+
+
+def test_partitions_share_a_commit_and_a_file(store: Any, tmp_path: Path) -> None:
+    data = three_partitions(store)
+    before = segment_files(tmp_path), sql(tmp_path, "SELECT maintenance FROM store")[0][0]
+    seen: list[Progress] = []
+    report = store.compact(progress=seen.append)
+    assert (report.partitions, report.chunks_merged, report.lost) == (3, 1 + 512 + 1, 0)
+    assert report.chunks_kept == 3 * 512 - report.chunks_merged
+    assert len(segment_files(tmp_path)) == len(before[0]) + 1
+    # One to announce the file, one to publish the bases.
+    assert sql(tmp_path, "SELECT maintenance FROM store")[0][0] - before[1] <= 2
+    assert [(one.done, one.total) for one in seen] == [(0, 3), (0, 3), (0, 3), (3, 3)]
+    same(store["a"][...], data)
+
+
+def test_work_beyond_the_limit_is_a_commit_of_its_own(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = three_partitions(store)
+    monkeypatch.setattr(rewriter, "_ENOUGH_BYTES", 2)
+    before = len(segment_files(tmp_path))
+    assert store.compact().partitions == 3
+    assert len(segment_files(tmp_path)) == before + 3
+    same(store["a"][...], data)
+
+
+@pytest.mark.damaged
+def test_damage_in_one_partition_keeps_no_other_from_being_compacted(store: Any, tmp_path: Path) -> None:
+    three_partitions(store)
+    (base,) = sql(tmp_path, "SELECT DISTINCT uuid FROM segments WHERE state = 'live'")
+    with open(tmp_path / "store" / segment_key(base[0]), "r+b") as file:
+        at = HEADER_SIZE + 4 * 16 * 600  # in a chunk of the second partition, of which some cells were written anew
+        file.seek(at)
+        octet = file.read(1)
+        file.seek(at)
+        file.write(bytes([octet[0] ^ 1]))
+    with pytest.raises(CorruptionError):
+        store.compact()
+    assert sql(tmp_path, "SELECT count(*) FROM bases WHERE version > 1") == [(1,)]
+    assert not sql(tmp_path, "SELECT * FROM segments WHERE state != 'live'")
+
+
+def test_partitions_of_which_another_was_first_are_counted(store: Any, tmp_path: Path) -> None:
+    data = three_partitions(store)
+    other = txstore.open(tmp_path / "store", mode="r+")
+
+    def overtaken(progress: Progress) -> None:
+        if progress.label == "a" and not done:
+            done.append(True)
+            core = other._core
+            with core.pinned(branch="main") as (state, timeline):
+                view, task = tasks_of(Snapshot(core, state, timeline), "")[1]
+                assert compact_partition(core, state, view, task, CompactionReport(state.commit)).partitions == 1
+
+    done: list[bool] = []
+    with other:
+        report = store.compact(progress=overtaken)
+    assert (report.partitions, report.lost) == (2, 1)
+    same(store["a"][...], data)
+
+
+@pytest.mark.parametrize("later", ["box", "points", "fill", "wide fill", "growth"])
+def test_what_lies_over_a_base_is_seen_chunk_by_chunk(store: Any, later: str) -> None:
+    """What is said of a chunk above a base is true of its bytes, also where the base alone would say otherwise."""
+    data = noise((4 * 2048, 16), "u1")
+    data[40:60] = 0
+    create(store, "a", data, chunks=(4, 16), codecs=())
+    store.compact()
+    with store.transaction() as tx:
+        array = tx["a"]
+        if later == "box":
+            array[4090:4099] = 3
+        elif later == "points":
+            array.vindex[[5, 50, 8000], [1, 2, 3]] = 9
+        elif later == "fill":
+            array[4:12] = 0
+        elif later == "wide fill":
+            array[...] = 4
+        else:
+            array.resize((3 * 4096 - 2, 16))
+            array[8191:8193] = 6
+    cells = store["a"][...]
+    array = store["a"]
+    view = array._tree.view(array._row, "a")
+    stored = {}
+    for partition in view.timeline.partitions(view.node, view.version):
+        stored.update(view.chunks(partition))
+    for number in range(-(-len(cells) // 4)):
+        expected = np.zeros((4, 16), "u1")
+        part = cells[4 * number : 4 * number + 4]
+        expected[: len(part)] = part
+        found = view.chunk((number, 0))
+        assert stored.get((number, 0)) == found
+        if found is None:
+            assert not expected.any()
+        elif found is not DIRTY:
+            same(np.frombuffer(view.fetch(found), "u1").reshape(4, 16), expected)
+    clean = sum(found is not DIRTY and found is not None for found in stored.values())
+    assert clean == (0 if later == "wide fill" else pytest.approx(len(stored), abs=16))
+
+
+def test_what_decodes_to_something_else_is_not_published(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = noise((64, 32))
+    create(store, "a", data, chunks=(8, 8), codecs=())
+    put(store, "a", np.s_[3:50, 2:30], 7)
+    data[3:50, 2:30] = 7
+    before = segment_files(tmp_path)
+    encode = TileCodec.encode
+
+    def faulty(codec: TileCodec, cells: Any) -> bytes:
+        octets = bytearray(encode(codec, cells))
+        octets[-1] ^= 1
+        return bytes(octets)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TileCodec, "encode", faulty)
+        with pytest.raises(CorruptionError, match="does not decode"):
+            store.compact()
+    assert segment_files(tmp_path) == before
+    assert sql(tmp_path, "SELECT count(*) FROM bases") == [(0,)]
+    same(store["a"][...], data)

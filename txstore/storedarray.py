@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterable, Iterator
 from operator import mod
-from typing import Final
+from typing import Final, NamedTuple
 
 from txstore.boxes import Box, full
 from txstore.directory import Directory
@@ -13,6 +14,8 @@ from txstore.fragment import Fragment
 from txstore.grid import TileGrid
 from txstore.layers import LayeredArray
 from txstore.segment import Kind, Place
+from txstore.spans import cell_box
+from txstore.tables import PartitionTable
 
 
 class ChunkState(enum.Enum):
@@ -24,6 +27,44 @@ class ChunkState(enum.Enum):
 DIRTY: Final = ChunkState.DIRTY
 
 
+class _Settled(NamedTuple):
+    """A partition whose base has the chunks for its tiles.
+
+    Attributes
+    ----------
+    tiles : TileGrid
+        Those of the base.
+    directory : Directory
+        Where they lie.
+    over : set of chunk index
+        Chunks over which something lies that was written since.
+    wide : list of Box
+        Likewise, boxes of many chunks.
+    """
+
+    tiles: TileGrid
+    directory: Directory
+    over: set[tuple[int, ...]]
+    wide: list[Box]
+
+    def hides(self, chunk: tuple[int, ...]) -> bool:
+        """Whether something may lie over a chunk."""
+        if chunk in self.over:
+            return True
+        whole = cell_box(chunk, self.tiles.chunks) if self.wide else None
+        return whole is not None and any(box.intersect(whole) is not None for box in self.wide)
+
+    def place(self, chunk: tuple[int, ...]) -> Place | None:
+        """Where a chunk lies in the base; None when it is all fill there, or outside."""
+        tiles = self.tiles
+        number = 0
+        for at, first, count in zip(chunk, tiles.first, tiles.counts, strict=True):
+            if not 0 <= at - first < count:
+                return None
+            number = number * count + at - first
+        return self.directory.place(number)
+
+
 class StoredArray(LayeredArray):
     """One array at one version, by its chunks; no cell is read.
 
@@ -32,8 +73,8 @@ class StoredArray(LayeredArray):
     Safe for threads.
     """
 
-    #: The partition that was asked for last, and what :meth:`_find_settled` said of it.
-    _last_settled: tuple[bytes, tuple[TileGrid, Directory] | None] | None = None
+    #: The rows of the partition that was asked for last, and what :meth:`_find_settled` said of them.
+    _last_settled: tuple[PartitionTable, PartitionTable, _Settled | None] | None = None
 
     def chunk(self, chunk: tuple[int, ...]) -> Place | ChunkState | None:
         """How a chunk is stored.
@@ -44,13 +85,17 @@ class StoredArray(LayeredArray):
             None: all fill, no bytes. A place: the bytes there are exactly the whole, padded Zarr chunk.
             DIRTY: it must be read and encoded.
         """
-        settled = self._settled(self.grid.partition_of(chunk))
-        if settled is not None:
-            tiles, directory = settled
-            inside = all(
-                0 <= at - first < count for at, first, count in zip(chunk, tiles.first, tiles.counts, strict=True)
-            )
-            return directory.place(tiles.flat_index(chunk)) if inside else None
+        return self._state(chunk, self._settled(self.grid.partition_of(chunk)))
+
+    def chunks(self, partition: bytes) -> Iterator[tuple[tuple[int, ...], Place | ChunkState | None]]:
+        """The chunks of :meth:`stored_in`, each with what :meth:`chunk` says of it."""
+        settled = self._settled(partition)
+        for chunk in self.stored_in(partition):
+            yield chunk, self._state(chunk, settled)
+
+    def _state(self, chunk: tuple[int, ...], settled: _Settled | None) -> Place | ChunkState | None:
+        if settled is not None and not settled.hides(chunk):
+            return settled.place(chunk)
         whole = self.grid.chunk_box(chunk)
         region = whole.intersect(full(self.shape))
         if region is None:
@@ -75,24 +120,33 @@ class StoredArray(LayeredArray):
                 return place
         return DIRTY
 
-    def _settled(self, partition: bytes) -> tuple[TileGrid, Directory] | None:
-        """The base of a partition that it is all there is of it; its tiles are then the chunks."""
-        known = self._last_settled
-        if known is None or known[0] != partition:
-            known = self._last_settled = partition, self._find_settled(partition)
-        return known[1]
-
-    def _find_settled(self, partition: bytes) -> tuple[TileGrid, Directory] | None:
+    def _settled(self, partition: bytes) -> _Settled | None:
         table, whole = self._tables(partition)
-        if table is None or table.base is None or table.upto_version(self.version) or whole is None or len(whole):
+        if table is None or whole is None:
+            return None
+        known = self._last_settled
+        if known is None or known[0] is not table or known[1] is not whole:
+            known = self._last_settled = table, whole, self._find_settled(partition, table, whole)
+        return known[2]
+
+    def _find_settled(self, partition: bytes, table: PartitionTable, whole: PartitionTable) -> _Settled | None:
+        if table.base is None:
             return None
         base, chunks = table.base, self.grid.chunks
         tiles = base.tiles(chunks)
         plain = not (self.overlay is not None or self._limits is not None or any(base.shift) or any(tiles.phase))
         if not plain or any(map(mod, (*tiles.frame.lo, *tiles.frame.hi), (*chunks, *chunks))):
             return None
-        inside = self.grid.partition_box(partition).intersect(full(self.shape))
-        return (tiles, base.directory(chunks)) if base.clip == inside else None
+        if base.clip != self.grid.partition_box(partition).intersect(full(self.shape)):
+            return None
+        over, wide = table.touched_chunks(table.upto_version(self.version))
+        wide += [one.clip for one in whole.fragments(self.version) if one.version > table.after]
+        return _Settled(tiles, base.directory(chunks), over, wide)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """What a decoded chunk takes."""
+        return math.prod(self.grid.chunks) * self.meta.dtype.itemsize
 
     def fills_since(self, partition: bytes) -> int:
         """How many fills of the whole array lie above the base of a partition."""
@@ -103,14 +157,9 @@ class StoredArray(LayeredArray):
 
     def stored_chunks(self) -> Iterator[tuple[int, ...]]:
         """Chunks within the shape that may hold anything but fill, partition by partition in C order."""
-        inside = full(self.shape)
-        if inside.empty:
-            return
-        for partition in self._partitions():
-            box = self.grid.partition_box(partition).intersect(inside)
-            if box is None:
-                continue
-            yield from self.stored_in(partition, box)
+        if not full(self.shape).empty:
+            for partition in self._partitions():
+                yield from self.stored_in(partition)
 
     def _partitions(self) -> Iterable[bytes]:
         known = set(self.timeline.partitions(self.node, self.version))
@@ -118,21 +167,24 @@ class StoredArray(LayeredArray):
             known.update(key for key, _ in self.grid.partitions_in(box))
         return sorted(known, key=lambda key: self.grid.partition_box(key).lo)
 
-    def stored_in(self, partition: bytes, box: Box) -> list[tuple[int, ...]]:
-        """Chunks of one partition that touch `box` and may hold anything but fill, in C order."""
-        settled = self._settled(partition)
-        if settled is not None and self.grid.partition_box(partition).intersect(full(self.shape)) == box:
-            tiles, directory = settled
-            return [tiles.coords(number) for number in directory.stored()]
+    def stored_in(self, partition: bytes) -> list[tuple[int, ...]]:
+        """Chunks of one partition that lie within the shape and may hold anything but fill, in C order."""
+        box = self.grid.partition_box(partition).intersect(full(self.shape))
+        if box is None:
+            return []
         table, _ = self._tables(partition)
         assert table is not None
         chunks, wide = table.touched_chunks(table.upto_version(self.version))
-        if table.base is not None:
-            chunks |= set(self._of_base(table.base))
         for one in [*wide, *self.spread()]:
             part = one.intersect(box)
             if part is not None:
                 chunks |= {chunk for chunk, _ in self.grid.chunks_in(part)}
+        settled = self._settled(partition)
+        if settled is not None:
+            stored = [settled.tiles.coords(number) for number in settled.directory.stored()]
+            return sorted(chunks.union(stored)) if chunks else stored
+        if table.base is not None:
+            chunks |= set(self._of_base(table.base))
         return sorted(chunk for chunk in chunks if self.grid.chunk_box(chunk).intersect(box) is not None)
 
     def _of_base(self, base: Fragment) -> Iterator[tuple[int, ...]]:
