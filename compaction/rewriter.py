@@ -36,6 +36,8 @@ _SEGMENT_BYTES = 256 << 20
 #: So many decoded bytes that are read and encoded, or so many tiles, are worth a commit.
 _ENOUGH_BYTES = 128 << 20
 _ENOUGH_TILES = 1 << 14
+#: To merge and encode takes several times as long as to copy as many bytes.
+_ENCODING = 4
 
 _DECODED = Scratch()
 
@@ -154,7 +156,7 @@ class Rewriter:
         is done and plans what comes after.
         """
         bases: list[_Base] = []
-        at_once = items_at_once(chunk_bytes)
+        at_once = items_at_once(_ENCODING * chunk_bytes)
         ahead = items_ahead(chunk_bytes * at_once, self._core.workers)
         with ordered(self._pool, lambda job: (job, _encoded(job)), self._jobs(parts, bases), ahead, at_once) as done:
             for job, data in done:

@@ -11,11 +11,13 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Hashable
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from txstore.compaction.background import background_pool
 from txstore.compaction.backlog import Backlog, Job
 from txstore.compaction.backoff import Backoff
 from txstore.compaction.joblog import JobLog
@@ -127,6 +129,7 @@ class Upkeep:
         self._identity = self._index_file()
         self._vacuum_at = time.monotonic()
         self._counts: dict[str, Any] = DaemonReport().to_dict()
+        self._pool: Executor | None = None
 
     @property
     def report(self) -> DaemonReport:
@@ -185,13 +188,15 @@ class Upkeep:
         well = False
         try:
             self.require_store()
-            for job in self._backlog.refresh():
-                self._metrics.waiting(len(self._backlog.jobs))
-                self._throttle(0)
-                if self._backoff.ready(job.key):
-                    self._guarded(job.key, "compact", partial(self._compact, job), **_about(job))
-            self._expire()
-            self._settle()
+            # The threads begin with the first chunk that is encoded.
+            with background_pool(self._core.workers) as self._pool:
+                for job in self._backlog.refresh():
+                    self._metrics.waiting(len(self._backlog.jobs))
+                    self._throttle(0)
+                    if self._backoff.ready(job.key):
+                        self._guarded(job.key, "compact", partial(self._compact, job), **_about(job))
+                self._expire()
+                self._settle()
             self._vacuum()
             well = bool(self._counts["errors"] == errors)
             self._counts["rounds"] += 1
@@ -267,7 +272,9 @@ class Upkeep:
         start = time.monotonic()
         report = CompactionReport(state.commit)
         try:
-            report = compact_partition(self._core, state, view, job.task, report, None, held.lease, self._pace(held))
+            report = compact_partition(
+                self._core, state, view, job.task, report, self._pool, held.lease, self._pace(held)
+            )
         finally:
             view.timeline.forget(view.node)
         self._metrics.compacted(report)

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ import numpy as np
 import pytest
 from histories import create, noise, put, resize, sql
 
+from txstore.codecs import TileCodec
+from txstore.compaction.background import NICENESS
 from txstore.compaction.backlog import Backlog
 from txstore.compaction.backoff import Backoff
 from txstore.compaction.daemon import Daemon, DaemonReport
@@ -595,3 +598,25 @@ def test_a_base_stands_no_lower_than_what_was_cut_off(store: Any, tmp_path: Path
             assert (now[:2000] == full[:2000]).all() and not now[2000:].any()
         store.vacuum()
         store.expire(keep_last=5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+def test_threads_of_the_daemon_give_way_and_no_others_do(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(store, "a", noise((32, 32)), chunks=(8, 8))
+    put(store, "a", np.s_[1:30, 1:30], 7)
+    seen: list[int] = []
+    encode = TileCodec.encode
+
+    def watched(codec: TileCodec, cells: Any) -> bytes:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return encode(codec, cells)
+
+    monkeypatch.setattr(TileCodec, "encode", watched)
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert Daemon(store, Policy(min_fragments=1), stream=io.StringIO()).run(once=True).chunks_merged
+    assert set(seen) == {max(ours, NICENESS)}
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == ours
+    seen.clear()
+    put(store, "a", np.s_[1:30, 1:30], 8)
+    store.compact()
+    assert set(seen) == {ours}
