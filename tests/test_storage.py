@@ -457,6 +457,26 @@ def test_without_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert storage.read(KEY, 0, 3) == b"abc"
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system has no such hint")
+@pytest.mark.parametrize("sync", [True, False])
+def test_the_disk_begins_early_with_large_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: bool) -> None:
+    begun: list[tuple[int, int]] = []
+
+    def refuse(number: int, offset: int, length: int, advice: int) -> None:
+        begun.append((offset, length))
+        raise OSError(errno.EINVAL, "Invalid argument")  # it is but a hint
+
+    monkeypatch.setattr("txstore.sink._EARLY_BYTES", 10)
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    storage = LocalStorage(tmp_path, sync=sync)
+    sink = storage.create(KEY)
+    for number in range(9):
+        sink.write(b"%d" % number * 4)
+    sink.commit()
+    assert begun == ([(0, 12), (12, 12), (24, 12)] if sync else [])
+    assert storage.read(KEY, 0, 36) == b"".join(b"%d" % number * 4 for number in range(9))
+
+
 def test_a_failed_sync_is_not_tried_again(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     tries = []
 

@@ -16,6 +16,9 @@ UNFINISHED = ".tmp"
 # macOS has no fdatasync.
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
+#: After so many bytes the disk is told to begin with them, so that the sync at the end finds little left to wait for.
+_EARLY_BYTES = 8 << 20
+
 
 class Sink:
     """A file that is being written; nobody sees it before :meth:`commit`.
@@ -42,6 +45,7 @@ class Sink:
         self.key = key
         #: How many bytes have been written.
         self.position = 0
+        self._begun = 0  # up to where the disk was told to begin
         self._path = path
         self._sync = sync
         self._sync_dirs = sync_dirs
@@ -80,6 +84,9 @@ class Sink:
                 count = os.write(self._number, view)
                 self.position += count
                 view = view[count:]
+            if self._sync and self.position - self._begun >= _EARLY_BYTES:
+                _begin(self._number, self._begun, self.position)
+                self._begun = self.position
         except OSError as error:
             self._broken = True
             raise storage_error(f"write {self.key}", error) from error
@@ -154,6 +161,17 @@ class Sink:
     def __del__(self) -> None:
         if getattr(self, "_number", -1) >= 0:
             self.abort()
+
+
+def _begin(number: int, start: int, end: int) -> None:
+    """Have the system start writing a part of a file to the disk, where it knows how; it waits for nothing.
+
+    Of the hints of POSIX this one does that on Linux: pages that are not needed any more have to go to the disk, and
+    those that are on their way stay in memory.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(number, start, end - start, os.POSIX_FADV_DONTNEED)
 
 
 __all__ = ["UNFINISHED", "Sink"]
