@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,8 +31,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with txstore.open(tmp_path_factory.mktemp("indexing") / "store") as store:
         create(store, "a", BASE, chunks=(3, 2, 4))
         create(store, "w", BASE, chunks=(3, 2, 4))
-        # All of its threads begin here, and so belong to the file and to no single test.
-        list(store._core.pool.map(time.sleep, [0.05] * store._core.workers))
+        # Its threads are as old as it is, lest they be taken for those of the first test that needs them.
+        workers = store._core.workers
+        barrier = threading.Barrier(workers)
+        list(store._core.pool.map(lambda _: barrier.wait(), range(workers)))
         yield store
         assert store.verify().ok
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from itertools import islice
+from math import prod
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,11 +23,10 @@ from txstore.segment import Kind, Place, encode_mask
 
 #: The version of staged fragments: newer than everything.
 STAGED = 2**62
-#: Tiles encoded ahead of the one that is written next, for each worker of the pool.
+#: Batches of tiles under work, for each worker of the pool, and how many bytes of small tiles make one. To encode fewer
+#: takes no longer than to wake a thread for them.
 _AHEAD = 2
-_WORKERS = 4
-#: Boxes of fewer bytes are encoded by the thread that writes them.
-_SHARED_BYTES = 128 << 10
+_BATCH_BYTES = 128 << 10
 #: Padding an edge tile to a whole chunk may cost at most this factor in cells.
 _PAD_FACTOR = 2
 #: A masked fragment that touches fewer than one in this many tiles of its frame is cut into one per chunk.
@@ -65,14 +66,13 @@ def stage_box(
         Shape ``box.shape``, the array's dtype.
     """
     fragments = []
+    at_once = max(1, _BATCH_BYTES // (prod(target.grid.chunks) * target.meta.dtype.itemsize))
     for _, part in target.grid.partitions_in(box):
         frame = _padded(target, part) if kind == Kind.SET else part
         tiles = TileGrid(frame, (0,) * len(frame.lo), target.grid.chunks)
         count = tiles.size
         cut = (_tile_values(target, tiles.tile_box(i), part, box, values) for i in range(count))
-        # To hand over a small tile takes longer than to encode it.
-        shared = count > 2 and part.size * target.meta.dtype.itemsize >= _SHARED_BYTES
-        places = _encode_all(target, sink, pool if shared else None, cut, kind)
+        places = _encode_all(target, sink, pool if count > max(2, at_once) else None, cut, at_once)
         directory = Directory.tiles(places)
         stored = None if frame == part else Frame(frame, (0,) * len(frame.lo), (0,) * len(frame.lo))
         fragments.append(Fragment(STAGED, 0, kind, False, part, stored, directory, target.meta.dtype.itemsize))
@@ -107,31 +107,30 @@ def _encode_all(
     sink: Sink,
     pool: Executor | None,
     tiles: Iterator[NDArray[Any]],
-    kind: Kind,
+    at_once: int,
 ) -> list[Place | None]:
-    """Encode tiles in order and put them away; None where a tile is all fill."""
+    """Encode tiles in order, so many at a time, and put them away; None where a tile is all fill."""
 
-    def encode(cells: NDArray[Any]) -> bytes | None:
-        return None if is_fill(cells, target.meta.fill_value) else target.codec.encode(cells)
+    def encode(cells: Iterable[NDArray[Any]]) -> list[bytes | None]:
+        return [None if is_fill(one, target.meta.fill_value) else target.codec.encode(one) for one in cells]
 
-    if pool is None:
-        encoded = [encode(cells) for cells in tiles]
+    def put(encoded: list[bytes | None]) -> list[Place | None]:
         places = iter(sink.put([data for data in encoded if data is not None]))
         return [None if data is None else next(places) for data in encoded]
+
+    if pool is None:
+        return put(encode(tiles))
+    # No more than it takes to keep them busy: memory that is soon used again costs no page faults.
+    most = _AHEAD * int(getattr(pool, "_max_workers", 1))
     found: list[Place | None] = []
-    ahead: deque[Future[bytes | None]] = deque()
-
-    def put_first() -> None:
-        data = ahead.popleft().result()
-        found.append(None if data is None else sink.put([data])[0])
-
+    ahead: deque[Future[list[bytes | None]]] = deque()
     try:
-        for cells in tiles:
-            ahead.append(pool.submit(encode, cells))
-            if len(ahead) > _AHEAD * _WORKERS:
-                put_first()
+        while batch := list(islice(tiles, at_once)):
+            if len(ahead) == most:
+                found += put(ahead.popleft().result())
+            ahead.append(pool.submit(encode, batch))
         while ahead:
-            put_first()
+            found += put(ahead.popleft().result())
     finally:
         for future in ahead:
             future.cancel()
