@@ -12,10 +12,10 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
 import uuid
 from typing import Any, Protocol
 
+from txstore.compaction.removing import remove_tree
 from txstore.errors import AlreadyExistsError, StorageError
 from txstore.failures import storage_error
 
@@ -187,7 +187,7 @@ class Destination:
     @staticmethod
     def _remove(path: str) -> None:
         if os.path.isdir(path):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
         else:
             with contextlib.suppress(OSError):
                 os.unlink(path)
