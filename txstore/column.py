@@ -113,7 +113,7 @@ class Column:
         """The numbers of the segments in which something lies."""
         if self._of is None:
             return {0}
-        return set(np.unique(self._of).tolist() if isinstance(self._of, np.ndarray) else self._of)
+        return set(_listed(self._of))
 
     def add_usage(self, totals: list[int]) -> None:
         """Add the bytes that lie in each segment to `totals`, by the segment's number."""
