@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import compress, groupby
 from math import prod
 from operator import floordiv
 from typing import NamedTuple
@@ -15,14 +14,11 @@ from typing import NamedTuple
 from txstore.boxes import full
 from txstore.compaction.chunkbytes import ChunkBytes, Encoded
 from txstore.compaction.destination import Destination
-from txstore.compaction.exportmeta import chunk_index, chunk_key
+from txstore.compaction.earlier import Earlier
+from txstore.compaction.exportmeta import chunk_key
 from txstore.compaction.exporttree import Options
-from txstore.compaction.incremental import Changes
-from txstore.compaction.marker import Exported, objects_of
 from txstore.compaction.shardfile import ShardFile
 from txstore.compaction.window import items_ahead, items_at_once, ordered
-from txstore.grid import Grid
-from txstore.reader import ArrayView
 from txstore.storage import LocalStorage
 
 #: After so many partitions the rows that were loaded for them are let go.
@@ -31,7 +27,7 @@ _PARTITIONS_KEPT = 32
 
 @dataclass(frozen=True, slots=True)
 class ObjectPlan:
-    """One chunk or shard.
+    """One chunk or shard that must be written.
 
     Attributes
     ----------
@@ -39,38 +35,20 @@ class ObjectPlan:
         Its coordinates in the grid of objects.
     chunks : tuple
         The coordinates of the chunks in it that may hold anything.
-    changed : bool
-        Whether it must be written; if not, it is taken over from the earlier export.
     """
 
     index: tuple[int, ...]
     chunks: tuple[tuple[int, ...], ...]
-    changed: bool
 
 
 class Done(NamedTuple):
-    """What became of one object."""
+    """What became of some objects, and of those that the earlier export has in their place."""
 
     written: int = 0
     unchanged: int = 0
-    replaced: int = 0
+    deleted: int = 0
     copied: int = 0
     encoded: int = 0
-
-
-class Earlier(NamedTuple):
-    """The same array in the export that is brought up to date.
-
-    Attributes
-    ----------
-    array : Exported
-        Where it lies there.
-    changes : Changes or None
-        Which of its chunks may differ from there; None: all.
-    """
-
-    array: Exported
-    changes: Changes | None
 
 
 class ArrayWriter:
@@ -106,7 +84,7 @@ class ArrayWriter:
         self._storage = storage
         self._format = options.zarr_format
         self._destination = destination
-        self._old = None if earlier is None else earlier.array
+        self._earlier = earlier
         self._changes = None if earlier is None else earlier.changes
         shards, chunks = source.form.meta.shards, source.form.meta.chunks
         self._sharded = shards is not None
@@ -116,52 +94,54 @@ class ArrayWriter:
     def count(self) -> int:
         """How many objects there are at most."""
         view = self.source.view
-        if self._untouched:
-            return sum(1 for _ in self._old_objects())
-        if self.source.form.dense and not self._sharded:
+        if self.source.form.dense and not self._sharded and self._changes is None:
             return prod(-(-extent // chunk) for extent, chunk in zip(view.shape, view.grid.chunks, strict=True))
-        return sum(1 for _ in self._grouped())
+        kept = () if self._earlier is None else self._earlier.folders()
+        return sum(len(names) for _, names, _ in kept) + sum(1 for _ in self.objects())
+
+    def taken_over(self) -> Iterator[Done]:
+        """Take over what is still true of the earlier export, a folder at a time."""
+        if self._earlier is None:
+            return
+        for folder, names, others in self._earlier.folders():
+            if names:
+                self._destination.take_over(f"{self._earlier.array.path}/{folder}", f"{self._path}/{folder}", names)
+            yield Done(unchanged=len(names), deleted=others)
 
     def objects(self) -> Iterator[ObjectPlan]:
-        """Every object that may hold anything, partition by partition."""
-        if self._untouched:
-            yield from self._old_objects()
-            return
-        changes, view = self._changes, self.source.view
-        grid = Grid(view.grid.chunks, self.source.form.meta.shards, view.grid.partition)
-        for index, chunks in self._grouped():
-            changed = changes is None or changes.touch(chunks, grid.shard_box(index))
-            yield ObjectPlan(index, chunks, changed)
-
-    @property
-    def _untouched(self) -> bool:
-        """Whether what there is already is all, so that the index need not be asked."""
-        if self._old is None or self._changes is None or not self._changes.none:
-            return False
-        return not self.source.form.dense or self._old.shape == self.source.view.shape
-
-    def _old_objects(self) -> Iterator[ObjectPlan]:
-        assert self._old is not None
-        ndim = len(self._ratio)
-        for key in objects_of(self._destination.final, self._old):
-            index = chunk_index(key, self._format, ndim)
-            if index is not None:
-                yield ObjectPlan(index, (), False)
-
-    def _grouped(self) -> Iterator[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]]:
-        """The chunks that may hold anything, by object."""
-        view = self.source.view
-        everything = _every_chunk(view) if self.source.form.dense else view.stored_chunks()
-        for number, (_, chunks) in enumerate(groupby(everything, view.grid.partition_of)):
-            if number % _PARTITIONS_KEPT == _PARTITIONS_KEPT - 1:
-                view.timeline.forget(view.node)
-            if not self._sharded:
-                yield from ((chunk, (chunk,)) for chunk in chunks)
+        """Every object that may hold anything and is not taken over, partition by partition."""
+        changes = self._changes
+        for chunks in self._by_partition():
+            found = self._by_object(chunks)
+            if changes is None:
+                yield from found
                 continue
-            by_shard: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
-            for chunk in chunks:
-                by_shard.setdefault(tuple(map(floordiv, chunk, self._ratio)), []).append(chunk)
-            yield from ((shard, tuple(by_shard[shard])) for shard in sorted(by_shard))
+            for row, things in groupby(found, lambda thing: thing.index[:-1]):
+                together = list(things)
+                touched = changes.touched(row, [thing.index[-1] if thing.index else 0 for thing in together])
+                yield from compress(together, touched)
+
+    def _by_partition(self) -> Iterator[list[tuple[int, ...]]]:
+        """The chunks that may hold anything, of each partition in which any must be written."""
+        view, dense, changes = self.source.view, self.source.form.dense, self._changes
+        if changes is not None and changes.none:
+            return  # the index need not be asked
+        loaded = 0
+        for partition, box in view.grid.partitions_in(full(view.shape)) if dense else view.stored_partitions():
+            if changes is not None and not changes.meet(box):
+                continue
+            loaded += 1
+            if loaded % _PARTITIONS_KEPT == 0:
+                view.timeline.forget(view.node)
+            yield [chunk for chunk, _ in view.grid.chunks_in(box)] if dense else view.stored_in(partition)
+
+    def _by_object(self, chunks: list[tuple[int, ...]]) -> Iterator[ObjectPlan]:
+        if not self._sharded:
+            return (ObjectPlan(chunk, (chunk,)) for chunk in chunks)
+        by_shard: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+        for chunk in chunks:
+            by_shard.setdefault(tuple(map(floordiv, chunk, self._ratio)), []).append(chunk)
+        return (ObjectPlan(shard, tuple(by_shard[shard])) for shard in sorted(by_shard))
 
     @contextmanager
     def written(self, pool: Executor, workers: int) -> Iterator[Iterator[Done]]:
@@ -197,13 +177,6 @@ class ArrayWriter:
 
     def _write(self, thing: ObjectPlan) -> Done:
         key = chunk_key(thing.index, self._format)
-        if not thing.changed:
-            assert self._old is not None
-            if self._destination.take_over(f"{self._old.path}/{key}", f"{self._path}/{key}"):
-                return Done(unchanged=1)
-            # It held nothing but fill then and does so now; only of what has to be dense there may be more.
-            if not self.source.form.dense:
-                return Done()
         if self._sharded:
             done = self._write_shard(thing, key, map(self.source.encoded, thing.chunks))
         else:
@@ -226,16 +199,9 @@ class ArrayWriter:
         return Done(written=int(copied + made > 0), copied=copied, encoded=made)
 
     def _noted(self, done: Done, key: str) -> Done:
-        """The same, with whether it takes the place of an object of the earlier export."""
-        if self._old is None or not done.written:
-            return done
-        return done._replace(replaced=int(os.path.lexists(os.path.join(self._destination.final, self._old.path, key))))
+        """The same; an object of the earlier export is not gone when another takes its place."""
+        replaces = self._earlier is not None and done.written and self._earlier.holds(key)
+        return done._replace(deleted=-1) if replaces else done
 
 
-def _every_chunk(view: ArrayView) -> Iterator[tuple[int, ...]]:
-    for _, part in view.grid.partitions_in(full(view.shape)):
-        for chunk, _ in view.grid.chunks_in(part):
-            yield chunk
-
-
-__all__ = ["ArrayWriter", "Done", "Earlier", "ObjectPlan"]
+__all__ = ["ArrayWriter", "Done", "ObjectPlan"]

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import uuid
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from txstore.compaction.removing import remove_tree
@@ -29,7 +30,7 @@ NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOS
 class Writer(Protocol):
     """An object that is written piece by piece."""
 
-    def write(self, data: bytes, /) -> Any:
+    def write(self, data: bytes | memoryview, /) -> Any:
         """Add bytes."""
 
 
@@ -100,8 +101,8 @@ class Destination:
         """Write an object piece by piece."""
         raise NotImplementedError
 
-    def take_over(self, old: str, key: str) -> bool:
-        """Give an object of the tree that is replaced to this one; False when there is none."""
+    def take_over(self, old: str, new: str, names: Sequence[str]) -> None:
+        """Give the objects of these names in a folder of the tree that is replaced to a folder of this one."""
         raise NotImplementedError
 
     def clone(self, path: str, key: str) -> bool:

@@ -13,15 +13,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from txstore.compaction.arraywriter import ArrayWriter, Done, Earlier
+from txstore.compaction.arraywriter import ArrayWriter, Done
 from txstore.compaction.chunkbytes import ChunkBytes
 from txstore.compaction.destination import Destination
+from txstore.compaction.earlier import Earlier
 from txstore.compaction.exportdir import DirectoryDestination
 from txstore.compaction.exportmeta import Member, documents
 from txstore.compaction.exporttree import Options, Plan, plan
 from txstore.compaction.exportzip import ZipDestination
 from txstore.compaction.incremental import Since
-from txstore.compaction.marker import MARKER, Exported, Marker, fingerprint, objects_of, read_marker
+from txstore.compaction.marker import MARKER, Exported, Marker, fingerprint, folders_of, read_marker
 from txstore.compaction.progress import Meter, Progress
 from txstore.core import Core
 from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError, StorageError
@@ -228,7 +229,6 @@ class _Run:
         self._workers = int(getattr(self._pool, "_max_workers", core.workers))
         self._meter = meter
         self._done = Done()
-        self._deleted = 0
 
     def write_all(self, state: State, consolidated: bool) -> None:
         """Documents, marker, chunks."""
@@ -246,9 +246,10 @@ class _Run:
             self._write(member, self._writer(member, view, self._since))
             view.timeline.forget(view.node)
         if self._since is not None:
-            root = self._destination.final
-            before = sum(1 for array in self._since.arrays.values() for _ in objects_of(root, array))
-            self._deleted = before - self._done.unchanged - self._done.replaced
+            gone = self._since.arrays.keys() - {view.node for _, view in self._plan.arrays}
+            for node in gone:
+                names = folders_of(self._destination.final, self._since.arrays[node])
+                self._note(Done(deleted=sum(len(some) for _, some in names)))
 
     def _marker(self, head: Head, state: State) -> tuple[str, Marker]:
         arrays = [
@@ -264,19 +265,28 @@ class _Run:
     def _writer(self, member: Member, view: ArrayView, since: Since | None) -> ArrayWriter:
         form = member.form
         assert form is not None
-        source = ChunkBytes(view, form)
-        old = since.arrays.get(view.node) if since is not None else None
-        changes = None
-        if since is not None and old is not None and old.form == fingerprint(form):
-            changes = since.changes(view.node, view.grid, old.shape, view.shape)
-        earlier = None if old is None else Earlier(old, changes)
+        source, zarr_format = ChunkBytes(view, form), self._options.zarr_format
+        earlier = None
+        if since is not None and view.node in since.arrays:
+            old, changes = since.arrays[view.node], None
+            if old.form == fingerprint(form):
+                extent = form.meta.shards or form.meta.chunks
+                changes = since.changes(view.node, extent, old.shape, view.shape, dense=form.dense)
+            earlier = Earlier(self._destination.final, old, changes, zarr_format)
         return ArrayWriter(member.path, source, self._core.storage, self._options, self._destination, earlier)
 
     def _write(self, member: Member, writer: ArrayWriter) -> None:
+        for done in writer.taken_over():
+            self._note(done)
+            for _ in range(done.unchanged):
+                self._meter.step(member.path)
         with writer.written(self._pool, self._workers) as results:
             for done in results:
-                self._done = Done(*map(sum, zip(self._done, done, strict=True)))
+                self._note(done)
                 self._meter.step(member.path)
+
+    def _note(self, done: Done) -> None:
+        self._done = Done(*map(sum, zip(self._done, done, strict=True)))
 
     def report(self, version: int) -> ExportReport:
         """What was done."""
@@ -292,7 +302,7 @@ class _Run:
             version,
             done.written,
             done.unchanged,
-            self._deleted,
+            done.deleted,
             done.copied,
             done.encoded,
             arrays,

@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
@@ -28,15 +28,17 @@ class DirectoryDestination(Destination):
 
     def put(self, key: str, data: bytes) -> None:
         """See Destination."""
-        with self.begin(key) as writer:
-            writer.write(data)
+        with self.begin(key, buffering=0) as writer:
+            left = memoryview(data)
+            while left:
+                left = left[writer.write(left) :]
 
     @contextmanager
-    def begin(self, key: str) -> Iterator[Writer]:
+    def begin(self, key: str, buffering: int = -1) -> Iterator[Writer]:
         """See Destination."""
         path = os.path.join(self._staged, key)
         try:
-            with self._open(path) as file:
+            with self._open(path, buffering) as file:
                 yield file
         except OSError as error:
             if isinstance(error, StorageError):
@@ -44,29 +46,27 @@ class DirectoryDestination(Destination):
             raise storage_error(f"write {key} of {self.final}", error) from error
 
     @staticmethod
-    def _open(path: str) -> IO[bytes]:
+    def _open(path: str, buffering: int = -1) -> IO[bytes]:
         try:
-            return open(path, "xb")
+            return open(path, "xb", buffering)
         except FileNotFoundError:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            return open(path, "xb")
+            return open(path, "xb", buffering)
 
-    def take_over(self, old: str, key: str) -> bool:
-        """See Destination; a hard link where there can be one."""
-        source, target = os.path.join(self.final, old), os.path.join(self._staged, key)
+    def take_over(self, old: str, new: str, names: Sequence[str]) -> None:
+        """See Destination; hard links where there can be any."""
+        source, target = os.path.join(self.final, old), os.path.join(self._staged, new)
         try:
-            try:
-                os.link(source, target)
-            except FileNotFoundError:
-                if not os.path.exists(source):
-                    return False
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                os.link(source, target)
+            os.makedirs(target, exist_ok=True)
+            for name in names:
+                try:
+                    os.link(f"{source}/{name}", f"{target}/{name}")
+                except OSError as error:
+                    if error.errno not in NO_LINKS:
+                        raise
+                    shutil.copyfile(f"{source}/{name}", f"{target}/{name}")
         except OSError as error:
-            if error.errno not in NO_LINKS:
-                raise storage_error(f"link {key} of {self.final}", error) from error
-            shutil.copyfile(source, target)
-        return True
+            raise storage_error(f"take over {old} of {self.final}", error) from error
 
     def clone(self, path: str, key: str) -> bool:
         """See Destination."""

@@ -101,8 +101,13 @@ def chunk_key(index: tuple[int, ...], zarr_format: Literal[2, 3]) -> str:
 def chunk_index(key: str, zarr_format: Literal[2, 3], ndim: int) -> tuple[int, ...] | None:
     """The inverse of :func:`chunk_key`; None for what is no such key."""
     parts = key.split("/")[1:] if zarr_format == 3 else key.split(".")
-    index = tuple(int(part) for part in parts if part.isascii() and part.isdecimal()) if ndim else ()
-    return index if chunk_key(index, zarr_format) == key and len(index) == ndim else None
+    try:
+        index = tuple(map(int, parts)) if ndim else ()
+    except ValueError:
+        return None
+    # Spelled in another way, it is no key.
+    spelled = len(index) == ndim and min(index, default=0) >= 0 and chunk_key(index, zarr_format) == key
+    return index if spelled else None
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

@@ -7,14 +7,18 @@ parted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
+from operator import eq, floordiv
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from txstore.boxes import Box, full
 from txstore.compaction.marker import ADVICE, Marker
 from txstore.core import Core
 from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError
-from txstore.grid import WHOLE, Grid
 from txstore.index import branches, commitlog, lookup
 from txstore.index.branches import Lineage
 from txstore.index.edits import Change, Touched
@@ -22,53 +26,75 @@ from txstore.index.engine import Head, read_head
 
 
 class Changes:
-    """Which chunks of one array may differ between two versions.
+    """Which objects of one array - chunks, or shards - may differ between two versions.
 
     Parameters
     ----------
-    grid : Grid
-        The array's.
-    clips : iterable of (bytes, Box)
-        Partition and cells of each fragment that came in between.
-    cut : iterable of Box
-        Cells that were cut off in between, whatever became of them later.
+    extent : tuple of int
+        Cells of an object along each axis.
+    cells : iterable of Box
+        What came in between: cells that were written, or cut off, whatever became of them later.
+    objects : iterable of Box
+        What else may differ, in objects.
+
+    Notes
+    -----
+    Kept as the corners of boxes of objects, in columns. Objects are asked for row by row: those of a row differ along
+    the last axis only. Not safe for threads: it remembers the way to the row that was asked for last.
     """
 
-    def __init__(self, grid: Grid, clips: Iterable[tuple[bytes, Box]] = (), cut: Iterable[Box] = ()) -> None:
-        self._grid = grid
-        self._clips: dict[bytes, list[Box]] = {}
-        for partition, clip in clips:
-            self._clips.setdefault(partition, []).append(clip)
-        self._wide = [*cut, *self._clips.pop(WHOLE, ())]
-        self._current: tuple[bytes, set[tuple[int, ...]]] = (WHOLE, set())
+    def __init__(self, extent: tuple[int, ...], cells: Iterable[Box] = (), objects: Iterable[Box] = ()) -> None:
+        self._extent = extent
+        boxes = {*(self._objects(box) for box in cells if not box.empty), *objects}
+        # An object without axes is a row of one.
+        ndim = max(len(extent), 1)
+        corners = [((*lo, 0)[:ndim], (*hi, 1)[:ndim]) for lo, hi in boxes]
+        found = np.array(corners, np.int64).reshape(-1, 2, ndim)
+        self._row: tuple[int, ...] = ()
+        #: The boxes that reach the row asked for last: all of them, and then for one axis more at a time.
+        self._near = [found]
+
+    def _objects(self, cells: Box) -> Box:
+        """The objects that a box of cells touches."""
+        return Box(tuple(map(floordiv, cells.lo, self._extent)), self.counts(cells.hi))
+
+    def counts(self, cells: tuple[int, ...]) -> tuple[int, ...]:
+        """How many objects so many cells take along each axis."""
+        return tuple(-(-count // step) for count, step in zip(cells, self._extent, strict=True))
 
     @property
     def none(self) -> bool:
         """Whether nothing differs."""
-        return not self._wide and not self._clips
+        return not len(self._near[0])
 
-    def touch(self, chunks: Iterable[tuple[int, ...]], box: Box) -> bool:
-        """Whether one of the chunks, which all lie in `box` and in one partition, may differ."""
-        if any(wide.intersect(box) is not None for wide in self._wide):
-            return True
-        if not self._clips:
-            return False
-        changed: set[tuple[int, ...]] | None = None
-        for chunk in chunks:
-            if changed is None:
-                changed = self._changed(self._grid.partition_of(chunk))
-            if chunk in changed:
-                return True
-        return False
+    def meet(self, cells: Box) -> bool:
+        """Whether anything in a box of cells may differ."""
+        lo, hi = self._objects(cells)
+        found = self._near[0][..., : len(lo)]
+        return bool(((found[:, 0] < hi) & (found[:, 1] > lo)).all(axis=1).any())
 
-    def _changed(self, partition: bytes) -> set[tuple[int, ...]]:
-        # Objects come partition by partition, and so one set at a time is enough.
-        known, chunks = self._current
-        if known != partition:
-            clips = self._clips.get(partition, ())
-            chunks = {chunk for clip in clips for chunk, _ in self._grid.chunks_in(clip)}
-            self._current = partition, chunks
-        return chunks
+    def touched(self, row: tuple[int, ...], places: Sequence[int]) -> Sequence[bool]:
+        """Which objects of a row, given their places along the last axis, may differ."""
+        spans = self._reaching(row)
+        if not len(spans):
+            return [False] * len(places)
+        spans = spans[np.argsort(spans[:, 0])]
+        # Of the spans that begin at a place or before it, how far does any go?
+        ends = np.concatenate(([0], np.maximum.accumulate(spans[:, 1])))
+        found: list[bool] = (ends[np.searchsorted(spans[:, 0], places, side="right")] > places).tolist()
+        return found
+
+    def _reaching(self, row: tuple[int, ...]) -> NDArray[np.int64]:
+        """From where to where the boxes go along a row, shape ``(n, 2)``."""
+        known = sum(1 for _ in takewhile(bool, map(eq, row, self._row)))
+        del self._near[known + 1 :]
+        for axis in range(known, len(row)):
+            near = self._near[-1]
+            if len(near):
+                near = near[(near[:, 0, axis] <= row[axis]) & (row[axis] < near[:, 1, axis])]
+            self._near.append(near)
+        self._row = row
+        return self._near[-1][..., -1]
 
 
 class Since:
@@ -125,26 +151,33 @@ class Since:
                 f"{head.conflict_horizon}: {self._root} can't be brought up to date; {ADVICE}"
             )
 
-    def changes(self, node: int, grid: Grid, old: tuple[int, ...], new: tuple[int, ...]) -> Changes:
-        """Which chunks of an array may differ, given its shapes at both versions."""
+    def changes(
+        self, node: int, extent: tuple[int, ...], old: tuple[int, ...], new: tuple[int, ...], *, dense: bool
+    ) -> Changes:
+        """Which objects of an array may differ, given their extent, and its shapes at both versions.
+
+        Where an array is dense, those come in addition by which it has grown.
+        """
         touched = self._touched.get(node, 0)
         if not touched & (Change.CELLS | Change.SHAPE):
-            return Changes(grid)
+            return Changes(extent)
         with self._core.index.read() as connection:
             # Again, and in the snapshot of the rows that are read here: vacuum may have come by.
             self._require_rows(read_head(connection))
             smallest = tuple(map(min, old, new))
-            clips: list[tuple[bytes, Box]] = []
+            cells: list[Box] = []
             for side in self._sides:
                 for row in lookup.shapes(connection, side, node, self._parted):
                     smallest = tuple(map(min, smallest, row.shape))
                 for _, fragment in lookup.fragments_since(connection, side, [node], self._parted):
-                    clips.append((fragment.partition, Box.from_bytes(fragment.clip, grid.ndim)))
-        cut = full(old).subtract(full(smallest))
+                    cells.append(Box.from_bytes(fragment.clip, len(extent)))
+        cells += full(old).subtract(full(smallest))
         if not self._linear:
             # The newer state may hold cells from before they parted that the older one had cut off.
-            cut += full(new).subtract(full(smallest))
-        return Changes(grid, clips, cut)
+            cells += full(new).subtract(full(smallest))
+        plain = Changes(extent)
+        grown = full(plain.counts(new)).subtract(full(plain.counts(old))) if dense else []
+        return Changes(extent, cells, grown)
 
 
 def parted(one: Lineage, other: Lineage) -> int:

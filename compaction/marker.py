@@ -165,23 +165,28 @@ def read_marker(root: str) -> Marker:
         raise AlreadyExistsError(f"{root} can't be brought up to date: {why}; {ADVICE}") from None
 
 
-def objects_of(root: str, array: Exported) -> Iterator[str]:
-    """The keys, below the array, of the chunks and shards of an array in an export, in any order."""
+def folders_of(root: str, array: Exported) -> Iterator[tuple[str, list[str]]]:
+    """(path below the array, names of the chunks or shards in it) of each folder of an array in an export.
+
+    Those that lie in the same folder come one after the other, in any order.
+    """
     folders = [""]
     while folders:
         folder = folders.pop()
+        names = []
         try:
             with os.scandir(os.path.join(root, array.path, folder)) as entries:
                 for entry in entries:
-                    key = f"{folder}/{entry.name}" if folder else entry.name
                     if entry.is_dir(follow_symlinks=False):
-                        folders.append(key)
+                        folders.append(f"{folder}/{entry.name}" if folder else entry.name)
                     elif entry.name not in _DOCUMENTS:
-                        yield key
+                        names.append(entry.name)
         except FileNotFoundError:
             continue
         except OSError as error:
             raise storage_error(f"list {os.path.join(root, array.path, folder)}", error) from error
+        if names:
+            yield folder, names
 
 
-__all__ = ["ADVICE", "MARKER", "Exported", "Marker", "fingerprint", "first_array", "objects_of", "read_marker"]
+__all__ = ["ADVICE", "MARKER", "Exported", "Marker", "fingerprint", "first_array", "folders_of", "read_marker"]

@@ -14,10 +14,13 @@ import pytest
 from histories import append, create, put, resize, same
 from zarrtrees import contents, opened
 
-from txstore.compaction.incremental import parted
+from txstore.boxes import Box, full
+from txstore.compaction.exportmeta import chunk_index, chunk_key
+from txstore.compaction.incremental import Changes, parted
 from txstore.compaction.marker import MARKER, Marker, first_array
 from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError
 from txstore.index.branches import Lineage
+from txstore.spans import cells_in
 
 LAYOUTS: list[dict[str, Any]] = [
     {},
@@ -158,6 +161,59 @@ def test_the_newest_version_in_common() -> None:
     assert parted(child, main) == parted(main, child) == 7
     assert parted(grandchild, child) == parted(child, grandchild) == 12
     assert parted(grandchild, sibling) == parted(sibling, grandchild) == 7
+
+
+@pytest.mark.parametrize("extent", [(), (3,), (2, 5), (4, 1, 3)])
+@pytest.mark.parametrize("seed", range(5))
+def test_touched_objects_are_those_that_share_a_cell(extent: tuple[int, ...], seed: int) -> None:
+    rng = random.Random(seed)
+    shape = tuple(4 * step - 1 for step in extent)
+    boxes = []
+    for _ in range(rng.randint(0, 5)):
+        corners = [sorted((rng.randint(0, end), rng.randint(0, end))) for end in shape]
+        boxes.append(Box(tuple(low for low, _ in corners), tuple(high for _, high in corners)))
+    changes = Changes(extent, boxes)
+    whole = list(cells_in(full(shape), extent))
+    expected = {index for index, cells in whole if any(box.intersect(cells) is not None for box in boxes)}
+    assert changes.none == (not expected)
+    rows: dict[tuple[int, ...], list[int]] = {}
+    for index, cells in whole:
+        rows.setdefault(index[:-1], []).append(index[-1] if index else 0)
+        assert changes.meet(cells) == (index in expected)
+    order = list(rows)
+    rng.shuffle(order)
+    for row in order:
+        touched = changes.touched(row, rows[row])
+        assert list(touched) == [(*row, place)[: len(extent)] in expected for place in rows[row]]
+    assert changes.meet(full(shape)) == bool(expected)
+
+
+@layouts
+def test_what_others_put_beside_the_chunks_is_not_taken_over(
+    store: Any, tmp_path: Path, layout: dict[str, Any]
+) -> None:
+    out = tmp_path / "out"
+    create(store, "a", DEM, **OPTIONS)
+    store.export(out, **layout)
+    folder = out / "a" if "zarr_format" in layout else out / "a" / "c" / "0"
+    names = ("0.9", "0.01", "-1.0") if "zarr_format" in layout else ("9", "01", "-1", str(2**70))
+    for name in (*names, "notes.txt"):
+        (folder / name).write_text("mine")
+    put(store, "a", np.s_[3, 5], 9)
+    report = store.export(out, incremental=True, **layout)
+    assert (report.chunks_written, report.chunks_deleted) == (1, len(names) + 1)
+    store.export(tmp_path / "whole", **layout)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_an_index_comes_back_from_its_key_and_from_nothing_else(zarr_format: Any) -> None:
+    for index in ((), (0,), (7, 0, 12)):
+        assert chunk_index(chunk_key(index, zarr_format), zarr_format, len(index)) == index
+        assert chunk_index(chunk_key(index, zarr_format), zarr_format, len(index) + 2) is None
+    key = chunk_key((1, 2), zarr_format)
+    for wrong in ("", "c", "x", f"{key}.json", f"{key}x", key.replace("1", "01"), key.replace("1", "-1"), f" {key}"):
+        assert chunk_index(wrong, zarr_format, 2) is None
 
 
 # -- against whole exports, over histories --------------------------------------------------------

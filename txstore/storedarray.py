@@ -157,9 +157,18 @@ class StoredArray(LayeredArray):
 
     def stored_chunks(self) -> Iterator[tuple[int, ...]]:
         """Chunks within the shape that may hold anything but fill, partition by partition in C order."""
-        if not full(self.shape).empty:
-            for partition in self._partitions():
-                yield from self.stored_in(partition)
+        for partition, _ in self.stored_partitions():
+            yield from self.stored_in(partition)
+
+    def stored_partitions(self) -> Iterator[tuple[bytes, Box]]:
+        """Partitions that may hold anything but fill, each with its cells within the shape, in C order."""
+        inside = full(self.shape)
+        if inside.empty:
+            return
+        for partition in self._partitions():
+            box = self.grid.partition_box(partition).intersect(inside)
+            if box is not None:
+                yield partition, box
 
     def _partitions(self) -> Iterable[bytes]:
         known = set(self.timeline.partitions(self.node, self.version))
