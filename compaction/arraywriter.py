@@ -23,6 +23,8 @@ from txstore.storage import LocalStorage
 
 #: After so many partitions the rows that were loaded for them are let go.
 _PARTITIONS_KEPT = 32
+#: So many folders of an earlier export are worth waking a thread.
+_FOLDERS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +101,24 @@ class ArrayWriter:
         kept = () if self._earlier is None else self._earlier.folders()
         return sum(len(names) for _, names, _ in kept) + sum(1 for _ in self.objects())
 
-    def taken_over(self) -> Iterator[Done]:
-        """Take over what is still true of the earlier export, a folder at a time."""
-        if self._earlier is None:
-            return
-        for folder, names, others in self._earlier.folders():
-            if names:
-                self._destination.take_over(f"{self._earlier.array.path}/{folder}", f"{self._path}/{folder}", names)
-            yield Done(unchanged=len(names), deleted=others)
+    @contextmanager
+    def taken_over(self, pool: Executor, workers: int) -> Iterator[Iterator[Done]]:
+        """Take over what is still true of the earlier export, a folder at a time: what became of each, in order.
+
+        Notes
+        -----
+        As :meth:`written`. Links take the kernel longer than us, and are made by several threads.
+        """
+        folders = () if self._earlier is None else self._earlier.folders()
+        with ordered(pool, self._take_over, folders, 2 * workers, _FOLDERS_AT_ONCE) as results:
+            yield results
+
+    def _take_over(self, found: tuple[str, list[str], int]) -> Done:
+        folder, names, others = found
+        assert self._earlier is not None
+        if names:
+            self._destination.take_over(f"{self._earlier.array.path}/{folder}", f"{self._path}/{folder}", names)
+        return Done(unchanged=len(names), deleted=others)
 
     def objects(self) -> Iterator[ObjectPlan]:
         """Every object that may hold anything and is not taken over, partition by partition."""

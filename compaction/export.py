@@ -276,10 +276,11 @@ class _Run:
         return ArrayWriter(member.path, source, self._core.storage, self._options, self._destination, earlier)
 
     def _write(self, member: Member, writer: ArrayWriter) -> None:
-        for done in writer.taken_over():
-            self._note(done)
-            for _ in range(done.unchanged):
-                self._meter.step(member.path)
+        with writer.taken_over(self._pool, self._workers) as results:
+            for done in results:
+                self._note(done)
+                for _ in range(done.unchanged):
+                    self._meter.step(member.path)
         with writer.written(self._pool, self._workers) as results:
             for done in results:
                 self._note(done)
