@@ -23,6 +23,8 @@ from txstore.storage import LocalStorage
 
 #: After so many partitions the rows that were loaded for them are let go.
 _PARTITIONS_KEPT = 32
+#: To copy an object takes a fraction of what it takes to encode it.
+_COPYING = 4
 #: So many folders of an earlier export are worth waking a thread.
 _FOLDERS_AT_ONCE = 8
 
@@ -165,8 +167,8 @@ class ArrayWriter:
         """
         source, objects = self.source, self.objects()
         if self._destination.parallel:
-            at_once = items_at_once(source.chunk_bytes * prod(self._ratio))
             # No batch takes more memory than one of its objects at a time.
+            at_once = items_at_once(source.chunk_bytes * prod(self._ratio) // (_COPYING if source.form.copies else 1))
             ahead = min(items_ahead(source.chunk_bytes, workers), 2 * workers)
             with ordered(pool, self._write, objects, ahead, at_once) as results:
                 yield results

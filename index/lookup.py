@@ -279,6 +279,14 @@ def _fragments_since(parts: int) -> sa.Select[Any]:
 _FRAGMENTS_SINCE = Statement("fragments since", _fragments_since)
 
 
+def _partitions(table: sa.Table, parts: int) -> sa.Select[Any]:
+    return sa.select(table.c.partition).distinct().where(table.c.node == sa.bindparam("node"), visible(table, parts))
+
+
+_PARTITIONS_WRITTEN = Statement("partitions written", lambda parts: _partitions(schema.fragments, parts))
+_PARTITIONS_COMPACTED = Statement("partitions compacted", lambda parts: _partitions(schema.bases, parts))
+
+
 def base_versions(
     connection: Connection, seen: Lineage, node_id: int, partitions: Sequence[bytes] | None
 ) -> dict[bytes, int]:
@@ -327,13 +335,8 @@ def fragments_since(
 
 def partitions(connection: Connection, seen: Lineage, node_id: int) -> list[bytes]:
     """Every partition of an array that has a row."""
-    found: set[bytes] = set()
-    for table in (schema.fragments, schema.bases):
-        rows = connection.execute(
-            sa.select(table.c.partition).distinct().where(table.c.node == node_id, seen.condition(table))
-        )
-        found.update(row[0] for row in rows)
-    return sorted(found)
+    statements = (_PARTITIONS_WRITTEN, _PARTITIONS_COMPACTED)
+    return sorted({row[0] for one in statements for row in connection.rows(one, {"node": node_id}, seen)})
 
 
 def blobs(connection: Connection, uuids: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -161,6 +161,14 @@ TEXTS: Final[dict[str, str]] = {
         "node_versions.branch = :branch0 AND node_versions.version <= :upto0 AND node_versions.version > "
         ":after ORDER BY node_versions.version"
     ),
+    "partitions compacted/1": (
+        "SELECT DISTINCT bases.partition FROM bases WHERE bases.node = :node AND bases.branch = :branch0 AND "
+        "bases.version <= :upto0 AND bases.version > :after"
+    ),
+    "partitions written/1": (
+        "SELECT DISTINCT fragments.partition FROM fragments WHERE fragments.node = :node AND fragments.branch"
+        " = :branch0 AND fragments.version <= :upto0 AND fragments.version > :after"
+    ),
     "point to segment/0": (
         "UPDATE segments SET refs=(segments.refs + :count) WHERE segments.uuid = :segment AND segments.state "
         "= 'live'"
