@@ -19,7 +19,7 @@ from txstore.boxes import Box, full
 from txstore.compaction.marker import ADVICE, Marker
 from txstore.core import Core
 from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError
-from txstore.index import branches, commitlog, lookup
+from txstore.index import branches, commitlog, lookup, shaperows
 from txstore.index.branches import Lineage
 from txstore.index.edits import Change, Touched
 from txstore.index.engine import Head, read_head
@@ -167,7 +167,7 @@ class Since:
             smallest = tuple(map(min, old, new))
             cells: list[Box] = []
             for side in self._sides:
-                for row in lookup.shapes(connection, side, node, self._parted):
+                for row in shaperows.since(connection, side, node, self._parted):
                     smallest = tuple(map(min, smallest, row.shape))
                 for _, fragment in lookup.fragments_since(connection, side, [node], self._parted):
                     cells.append(Box.from_bytes(fragment.clip, len(extent)))

@@ -31,6 +31,7 @@ from txstore.index.sql import sa, schema
 from txstore.metadata import ArrayMetadata
 from txstore.segment import Kind, Place, decode_mask
 from txstore.segmentheader import HEADER_SIZE, check_header
+from txstore.shapelog import smaller
 from txstore.sink import UNFINISHED
 from txstore.storage import segment_key, segment_of
 
@@ -184,13 +185,21 @@ def _arrays(connection: Connection, found: Findings, path: str) -> Iterator[_Arr
 def _array(core: Core, connection: Connection, array: _Array, head: Head, found: Findings, pool: Executor) -> None:
     ndim = array.grid.ndim
     shapes = schema.shapes
-    for version, data in connection.execute(
-        sa.select(shapes.c.version, shapes.c.shape).where(shapes.c.node == array.node)
+    before: tuple[int, tuple[int, ...]] | None = None
+    for branch, version, data, cuts in connection.execute(
+        sa.select(shapes.c.branch, shapes.c.version, shapes.c.shape, shapes.c.cuts)
+        .where(shapes.c.node == array.node)
+        .order_by(shapes.c.branch, shapes.c.version, shapes.c.rank)
     ):
         try:
-            unpack_shape(data, ndim)
+            shape = unpack_shape(data, ndim)
         except TxStoreError as error:
             found.add("node", array.path, f"version {version}: {error}")
+            continue
+        # What came before the first row of a branch stands on another one.
+        if before is not None and before[0] == branch and bool(cuts) != smaller(shape, before[1]):
+            found.add("node", array.path, f"version {version}: the shape {shape} is marked wrong after {before[1]}")
+        before = branch, shape
     if not connection.execute(sa.select(shapes.c.version).where(shapes.c.node == array.node).limit(1)).first():
         found.add("node", array.path, "has no shape")
     jobs: list[tuple[str, Fragment, int, Place, bool]] = []

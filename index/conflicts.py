@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from txstore.boxes import Box, hull
 from txstore.errors import Conflict
 from txstore.fragment import Fetch, Fragment
-from txstore.index import lookup
+from txstore.index import lookup, shaperows
 from txstore.index.connection import Connection
 from txstore.index.edits import ROOT, ArrayEdit, Change, Edit, NodeDelete, NodeMove
 from txstore.index.readconflicts import read_conflicts
@@ -96,7 +96,7 @@ def _cells(connection: Connection, edit: Edit, since: Since, fetch: Fetch) -> li
 
 def _cut(connection: Connection, array: ArrayEdit, since: Since) -> Conflict | None:
     """Others have made the array smaller: whatever this edit wrote beyond the cut is in conflict."""
-    rows = lookup.shapes(connection, since.seen, array.node, since.after)
+    rows = shaperows.since(connection, since.seen, array.node, since.after)
     if not rows:
         return None
     ndim = len(array.base_shape)

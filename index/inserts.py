@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from txstore.boxes import Box, hull
 from txstore.errors import Conflict, ConflictError
 from txstore.fragment import Fragment, pack_shape
 from txstore.grid import WHOLE, Grid
-from txstore.index import lookup
+from txstore.index import lookup, shaperows
 from txstore.index.branches import Lineage
 from txstore.index.connection import Connection
 from txstore.index.edits import Change, Edit, NodeCreate, NodeDelete, Touched
@@ -21,7 +21,7 @@ from txstore.index.sql import schema
 from txstore.index.statement import Statement
 from txstore.index.structure import implicit_groups
 from txstore.segment import Kind
-from txstore.shapelog import ShapeRow
+from txstore.shapelog import ShapeRow, smaller
 
 #: A fill that touches more partitions than this becomes one row of the partition WHOLE.
 WHOLE_FROM = 4
@@ -164,21 +164,24 @@ def _insert_arrays(
 ) -> list[tuple[str, Box]]:
     """Place and insert shapes and fragments; returns where the appends landed."""
     assert edit.branch is not None
+    steps: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     appended: list[tuple[str, Box]] = []
     blob_refs = 0
     for array in edit.arrays:
         node = ids.get(array.node, array.node)
-        moved_on = array.steps and array.node in reshaped
-        head_shape = lookup.newest_shape(connection, seen, array.node) if moved_on else array.base_shape
+        head_shape = array.base_shape
+        if array.steps and array.node in reshaped:
+            head_shape = shaperows.newest(connection, seen, array.node) or array.base_shape
         placement = place(array, head_shape)
         if isinstance(placement, str):
-            newest = lookup.shapes(connection, seen, node, edit.base)
+            newest = shaperows.since(connection, seen, node, edit.base)
             winner = newest[-1].version if newest else None
             raise ConflictError((Conflict(placement, array.path, commit=winner),))
         if placement.shapes:
             changes[node] |= Change.SHAPE
             shapes[node] = [ShapeRow(version, rank, shape) for rank, shape in placement.shapes]
+            steps += _steps(node, edit.branch, head_shape, shapes[node])
         appended += [(array.path, box.shift(placement.delta)) for box in array.appends]
         still = (0,) * len(array.base_shape)
         clips = []
@@ -198,18 +201,26 @@ def _insert_arrays(
         if clips:
             changes[node] |= Change.CELLS
             hulls[node] = hull(clips)
-    if shapes:
-        steps = [
-            {"node": node, "branch": edit.branch, "version": version, "rank": row.rank, "shape": pack_shape(row.shape)}
-            for node, log in shapes.items()
-            for row in log
-        ]
+    if steps:
         connection.change_many(_SHAPES, steps)
     if rows:
         connection.change_many(_FRAGMENTS, rows)
     if edit.blob is not None and blob_refs:
         connection.change(_BLOBS, {"uuid": edit.blob[0], "refs": blob_refs, "data": edit.blob[1]})
     return appended
+
+
+def _steps(node: int, branch: int, before: tuple[int, ...], log: Sequence[ShapeRow]) -> Iterator[dict[str, Any]]:
+    for row in log:
+        yield {
+            "node": node,
+            "branch": branch,
+            "version": row.version,
+            "rank": row.rank,
+            "shape": pack_shape(row.shape),
+            "cuts": int(smaller(row.shape, before)),
+        }
+        before = row.shape
 
 
 def _parts(fragment: Fragment, grid: Grid, delta: tuple[int, ...]) -> list[tuple[bytes, Fragment]]:

@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from txstore.errors import CorruptionError
-from txstore.fragment import unpack_shape
 from txstore.index.branches import Lineage
 from txstore.index.connection import Connection, Row
 from txstore.index.sql import sa, schema
 from txstore.index.statement import Statement, batches, visible
-from txstore.shapelog import ShapeRow
 
 
 class NodeRow(NamedTuple):
@@ -146,16 +143,7 @@ def nodes_changed(connection: Connection, seen: Lineage, after: int) -> list[tup
     return [(row[0], row[1], row[2]) for row in connection.rows(_NODES_CHANGED, seen=seen, after=after)]
 
 
-# --- shapes and attributes ----------------------------------------------------------------------
-
-
-def _shapes(parts: int) -> sa.Select[Any]:
-    table = schema.shapes
-    return (
-        sa.select(table.c.node, table.c.version, table.c.rank, table.c.shape)
-        .where(visible(table, parts))
-        .order_by(table.c.node, table.c.version, table.c.rank)
-    )
+# --- attributes ---------------------------------------------------------------------------------
 
 
 def _attributes(parts: int) -> sa.Select[Any]:
@@ -164,49 +152,10 @@ def _attributes(parts: int) -> sa.Select[Any]:
     return columns.where(visible(table, parts)).order_by(table.c.version, table.c.rank)
 
 
-_SHAPES = Statement("shapes", lambda parts: _shapes(parts).where(schema.shapes.c.node == sa.bindparam("node")))
-_ALL_SHAPES = Statement("all shapes", _shapes)
-_NEWEST_SHAPE = Statement(
-    "newest shape",
-    lambda parts: (
-        sa.select(schema.shapes.c.shape)
-        .where(visible(schema.shapes, parts), schema.shapes.c.node == sa.bindparam("node"))
-        .order_by(schema.shapes.c.version.desc(), schema.shapes.c.rank.desc())
-        .limit(1)
-    ),
-)
 _ATTRIBUTES = Statement(
     "attributes", lambda parts: _attributes(parts).where(schema.attributes.c.node == sa.bindparam("node"))
 )
 _ALL_ATTRIBUTES = Statement("all attributes", _attributes)
-
-
-def shapes(connection: Connection, seen: Lineage, node_id: int, after: int = -1) -> list[ShapeRow]:
-    """The log of an array's shapes, oldest first."""
-    rows = connection.rows(_SHAPES, {"node": node_id}, seen, after)
-    return [ShapeRow(row[1], row[2], unpack_shape(row[3])) for row in rows]
-
-
-def newest_shape(connection: Connection, seen: Lineage, node_id: int) -> tuple[int, ...]:
-    """The shape of an array that is there.
-
-    Raises
-    ------
-    CorruptionError
-        If it has none.
-    """
-    row = connection.first(_NEWEST_SHAPE, {"node": node_id}, seen)
-    if row is None:
-        raise CorruptionError(f"the array of node {node_id} has no shape in the index; run txstore verify")
-    return unpack_shape(row[0])
-
-
-def all_shapes(connection: Connection, seen: Lineage) -> dict[int, list[ShapeRow]]:
-    """The logs of the shapes of all arrays."""
-    found: dict[int, list[ShapeRow]] = {}
-    for node_id, version, rank, shape in connection.rows(_ALL_SHAPES, seen=seen):
-        found.setdefault(node_id, []).append(ShapeRow(version, rank, unpack_shape(shape)))
-    return found
 
 
 def attributes(

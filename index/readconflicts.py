@@ -9,7 +9,7 @@ import numpy as np
 from txstore.boxes import Box, hull
 from txstore.errors import Conflict
 from txstore.fragment import Fetch, Fragment
-from txstore.index import lookup
+from txstore.index import lookup, shaperows
 from txstore.index.branches import Lineage
 from txstore.index.connection import Connection
 from txstore.index.edits import Change, Edit, ReadCells
@@ -32,9 +32,9 @@ def read_conflicts(connection: Connection, edit: Edit, since: Since, fetch: Fetc
     for node, axes in reads.extents.items():
         if node < 0 or not since.changed(node, Change.SHAPE):
             continue
-        rows = lookup.shapes(connection, since.seen, node, since.after)
-        before = lookup.newest_shape(connection, since.seen.at(since.after), node)
-        if any(row.shape[axis] != before[axis] for row in rows for axis in axes):
+        rows = shaperows.since(connection, since.seen, node, since.after)
+        before = shaperows.newest(connection, since.seen.at(since.after), node)
+        if before is not None and any(row.shape[axis] != before[axis] for row in rows for axis in axes):
             found.append(Conflict("read", path_of(node), None, "shape", rows[-1].version))
     cells = {
         node: regions
@@ -54,11 +54,11 @@ def read_conflicts(connection: Connection, edit: Edit, since: Since, fetch: Fetc
         # A cut below what was read changes it to fill even though nobody wrote it.
         if node < 0 or not since.changed(node, Change.SHAPE):
             continue
-        rows = lookup.shapes(connection, since.seen, node, since.after)
-        before = lookup.newest_shape(connection, since.seen.at(since.after), node)
+        rows = shaperows.since(connection, since.seen, node, since.after)
+        before = shaperows.newest(connection, since.seen.at(since.after), node)
         for region in regions:
             # What lies past the end that the transaction knew was fill before, too.
-            limit = [min(high, end) for high, end in zip(region.box.hi, before, strict=True)]
+            limit = [min(high, end) for high, end in zip(region.box.hi, before or region.box.hi, strict=True)]
             if any(high > extent for row in rows for high, extent in zip(limit, row.shape, strict=True)):
                 found.append(Conflict("read", path_of(node), region.box, None, rows[-1].version))
                 break

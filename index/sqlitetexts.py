@@ -23,10 +23,10 @@ TEXTS: Final[dict[str, str]] = {
         "node_versions_1.version > node_versions.version AND node_versions_1.branch = :branch0 AND "
         "node_versions_1.version <= :upto0 AND node_versions_1.version > :after))"
     ),
-    "all shapes/1": (
+    "all shapes that cut/1": (
         "SELECT shapes.node, shapes.version, shapes.rank, shapes.shape FROM shapes WHERE shapes.branch = "
-        ":branch0 AND shapes.version <= :upto0 AND shapes.version > :after ORDER BY shapes.node, "
-        "shapes.version, shapes.rank"
+        ":branch0 AND shapes.version <= :upto0 AND shapes.version > :after AND shapes.cuts = 1 ORDER BY "
+        "shapes.node, shapes.version, shapes.rank"
     ),
     "announce segment/0": (
         "INSERT INTO segments (uuid, state, holder, size, refs, location) VALUES (:uuid, :state, :holder, "
@@ -124,8 +124,8 @@ TEXTS: Final[dict[str, str]] = {
         "INSERT INTO nodes (id, kind, partition, created) VALUES (:id, :kind, :partition, :created)"
     ),
     "insert shapes/0": (
-        "INSERT INTO shapes (node, branch, version, rank, shape) VALUES (:node, :branch, :version, :rank, "
-        ":shape)"
+        "INSERT INTO shapes (node, branch, version, rank, shape, cuts) VALUES (:node, :branch, :version, "
+        ":rank, :shape, :cuts)"
     ),
     "insert txids/0": (
         "INSERT INTO txids (txid, version) VALUES (:txid, :version)"
@@ -141,6 +141,11 @@ TEXTS: Final[dict[str, str]] = {
         "SELECT shapes.shape FROM shapes WHERE shapes.branch = :branch0 AND shapes.version <= :upto0 AND "
         "shapes.version > :after AND shapes.node = :node ORDER BY shapes.version DESC, shapes.rank DESC LIMIT"
         " 1 OFFSET 0"
+    ),
+    "newest shapes/1": (
+        "SELECT nodes.id, (SELECT shapes.shape FROM shapes WHERE shapes.branch = :branch0 AND shapes.version "
+        "<= :upto0 AND shapes.version > :after AND shapes.node = nodes.id ORDER BY shapes.version DESC, "
+        "shapes.rank DESC LIMIT 1 OFFSET 0) AS anon_1 FROM nodes WHERE nodes.kind = 'array'"
     ),
     "next commit/0": (
         "SELECT commits.version FROM commits WHERE commits.branch = :branch AND commits.version > :version "
@@ -185,6 +190,11 @@ TEXTS: Final[dict[str, str]] = {
         "SELECT shapes.node, shapes.version, shapes.rank, shapes.shape FROM shapes WHERE shapes.branch = "
         ":branch0 AND shapes.version <= :upto0 AND shapes.version > :after AND shapes.node = :node ORDER BY "
         "shapes.node, shapes.version, shapes.rank"
+    ),
+    "shapes that cut/1": (
+        "SELECT shapes.node, shapes.version, shapes.rank, shapes.shape FROM shapes WHERE shapes.branch = "
+        ":branch0 AND shapes.version <= :upto0 AND shapes.version > :after AND shapes.cuts = 1 AND "
+        "shapes.node = :node ORDER BY shapes.node, shapes.version, shapes.rank"
     ),
     "status of txid/0": (
         "SELECT txids.version FROM txids WHERE txids.txid = :txid"

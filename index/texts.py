@@ -8,11 +8,11 @@ from __future__ import annotations
 import textwrap
 
 # Each of these describes statements.
-from txstore.index import branches, commit, commitlog, engine, inserts, lookup, publication, segments
+from txstore.index import branches, commit, commitlog, engine, inserts, lookup, publication, segments, shaperows
 from txstore.index.dialects import SQLiteDialect
 from txstore.index.statement import Statement
 
-_DESCRIBED_IN = (branches, commit, commitlog, engine, inserts, lookup, publication, segments)
+_DESCRIBED_IN = (branches, commit, commitlog, engine, inserts, lookup, publication, segments, shaperows)
 
 _HEAD = '''"""The statements of the index as text for SQLite, for lineages of one part.
 

@@ -16,7 +16,7 @@ from txstore.descriptors import renew_in_children
 from txstore.errors import SnapshotExpiredError
 from txstore.fragment import Fragment
 from txstore.grid import WHOLE, Grid
-from txstore.index import branches, commitlog, lookup
+from txstore.index import branches, commitlog, lookup, shaperows
 from txstore.index.branches import Lineage
 from txstore.index.connection import Connection
 from txstore.index.edits import Change, Touched
@@ -30,6 +30,8 @@ from txstore.tables import PartitionTable
 _MAX_TABLES = 16384
 #: And of those of older bases.
 _MAX_OLD = 64
+#: Shapes that are remembered of older versions than the first that was asked for.
+_MAX_OLD_SHAPES = 4096
 
 
 class Timeline:
@@ -62,6 +64,8 @@ class Timeline:
         self._changed: dict[tuple[int, int], int] = {}
         self._children: dict[tuple[int, str], tuple[int, NodeRow | None]] = {}
         self._shapes: dict[int, ShapeLog] = {}
+        #: Of versions from before those logs begin.
+        self._old_shapes: OrderedDict[tuple[int, int], Shapes] = OrderedDict()
         self._attributes: dict[int, tuple[int, list[AttributeRow]]] = {}
         self._tables: OrderedDict[tuple[int, bytes], PartitionTable] = OrderedDict()
         #: Tables of older bases, by the version of the base, and which base a version has.
@@ -197,14 +201,16 @@ class Timeline:
         """Bring the shapes and attributes of all nodes into memory: one query each."""
         with self._index.read() as connection:
             seen = self.at(version)
-            shapes = lookup.all_shapes(connection, seen)
+            shapes, cuts = shaperows.of_all(connection, seen)
             attributes = lookup.attributes(connection, seen)
         by_node: dict[int, list[AttributeRow]] = {}
         for row in attributes:
             by_node.setdefault(row.node, []).append(row)
         with self._lock:
-            for node, rows in shapes.items():
-                self._shapes.setdefault(node, ShapeLog()).extend(rows, version)
+            for node, shape in shapes.items():
+                log = self._shapes.get(node)
+                if log is None or (log.upto < version and not self._unchanged(node, Change.SHAPE, log.upto)):
+                    self._shapes[node] = ShapeLog(version, shape, cuts.get(node, ()))
             for node in {*shapes, *by_node}:
                 if node not in self._attributes or self._attributes[node][0] <= version:
                     self._attributes[node] = version, by_node.get(node, [])
@@ -220,17 +226,33 @@ class Timeline:
 
     def shapes(self, node: int, version: int) -> Shapes:
         """The shape of an array at a version, and where it has been cut until then."""
+        key = (node, version)
         with self._lock:
             log = self._shapes.get(node)
-            if log is not None and (version <= log.upto or self._unchanged(node, Change.SHAPE, log.upto)):
-                return log.at(version)
+            if log is not None and log.began <= version:
+                if version <= log.upto or self._unchanged(node, Change.SHAPE, log.upto):
+                    return log.at(version)
+            elif key in self._old_shapes:
+                return self._old_shapes[key]
             known = -1 if log is None else log.upto
+        seen = self.at(version)
+        if log is not None and log.began <= version:
+            with self._index.read() as connection:
+                rows = shaperows.since(connection, seen, node, known)
+            with self._lock:
+                log.extend(rows, version)
+                return log.at(version)
         with self._index.read() as connection:
-            rows = lookup.shapes(connection, self.at(version), node, known)
+            shape = shaperows.newest(connection, seen, node)
+            cuts = shaperows.that_cut(connection, seen, node) if log is None else ()
         with self._lock:
-            log = self._shapes.setdefault(node, ShapeLog())
-            log.extend(rows, version)
-            return log.at(version)
+            if log is None:
+                self._shapes.setdefault(node, ShapeLog(version, shape, cuts))
+                return Shapes(shape, tuple(cuts))
+            found = self._old_shapes[key] = log.before(version, shape)
+            if len(self._old_shapes) > _MAX_OLD_SHAPES:
+                self._old_shapes.popitem(last=False)
+            return found
 
     def attributes(self, node: int, version: int) -> dict[str, str]:
         """The attributes of a node as JSON texts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 import txstore
 from txstore.boxes import Box, full
 from txstore.fragment import unpack_shape
-from txstore.shapelog import ShapeLog, ShapeRow
+from txstore.shapelog import ShapeLog, ShapeRow, smaller
 
 EXTENTS = st.tuples(st.integers(0, 9), st.integers(0, 9))
 
@@ -30,14 +31,16 @@ def test_it_says_what_the_whole_list_says(steps: list[tuple[bool, tuple[int, int
     for further, shape in steps:
         version, rank = (version + 1, 1) if further else (version, rank + 1)
         rows.append(ShapeRow(version, rank, shape))
-    log = ShapeLog()
-    known = data.draw(st.integers(0, version), "read first up to")
-    log.extend([row for row in rows if row.version <= known], known)
-    log.extend(rows, version)  # all of them once more
-    for asked in range(1, version + 1):
+    known = data.draw(st.integers(rows[0].version, version), "first asked for")
+    then = [row for row in rows if row.version <= known]
+    log = ShapeLog(known, then[-1].shape, [row for before, row in pairwise(then) if smaller(row.shape, before.shape)])
+    half = data.draw(st.integers(known, version), "then up to")
+    log.extend([row for row in rows if known < row.version <= half], half)
+    log.extend([row for row in rows if row.version > known], version)  # some of them once more
+    for asked in range(rows[0].version, version + 1):
         seen = [row for row in rows if row.version <= asked]
-        found = log.at(asked)
-        assert found.shape == (seen[-1].shape if seen else None)
+        found = log.at(asked) if asked >= known else log.before(asked, seen[-1].shape)
+        assert found.shape == seen[-1].shape
         limits = found.limits()
         # A fragment lies inside of the shape of its time.
         for position, row in enumerate(seen):
@@ -60,7 +63,7 @@ def test_an_append_reads_no_more_of_the_log_when_it_is_long(store: Any, monkeypa
         read.append(data)
         return unpack(data)
 
-    monkeypatch.setattr("txstore.index.lookup.unpack_shape", noted)
+    monkeypatch.setattr("txstore.index.shaperows.unpack_shape", noted)
     with store.transaction() as tx:
         tx.create_array("a", shape=(0, 4), dtype="i4", chunks=(4, 4))
     counts = []
@@ -87,9 +90,35 @@ def test_what_others_append_is_read_once(store: Any, tmp_path: Path, monkeypatch
             for one in (store, other):
                 with one.transaction() as tx:
                     tx["a"].append(np.full((1, 4), number))
-        monkeypatch.setattr("txstore.index.lookup.unpack_shape", noted)
+        monkeypatch.setattr("txstore.index.shaperows.unpack_shape", noted)
         for number in range(40, 60):
             with (store, other)[number % 2].transaction() as tx:
                 tx["a"].append(np.full((1, 4), number))
     assert len(read) == 20
     assert store["a"].shape == (60, 4)
+
+
+def test_a_long_log_is_not_read_to_open_an_array(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with store.transaction() as tx:
+        tx.create_array("a", shape=(0, 4), dtype="i4", chunks=(4, 4))
+    for number in range(30):
+        with store.transaction() as tx:
+            tx["a"].append(np.full((1, 4), number))
+        if number in (10, 20):
+            with store.transaction() as tx:
+                tx["a"].resize((number // 2 - 1, 4))
+    model = store["a"][...]
+    read: list[bytes] = []
+
+    def noted(data: bytes) -> tuple[int, ...]:
+        read.append(data)
+        return unpack_shape(data)
+
+    monkeypatch.setattr("txstore.index.shaperows.unpack_shape", noted)
+    with txstore.open(tmp_path / "store", mode="r") as other:
+        np.testing.assert_array_equal(other["a"][...], model)
+        assert len(read) == 3  # the newest, and the two that have cut
+        shapes = [other.snapshot(version=version)["a"].shape[0] for version in range(1, 34)]
+        assert shapes == [*range(12), *range(4, 15), *range(9, 19)]
+        assert [other.snapshot(version=version)["a"].shape[0] for version in range(1, 34)] == shapes
+        assert len(read) < 3 + 33 + 1

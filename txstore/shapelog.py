@@ -78,41 +78,53 @@ class Limits:
 
 
 class ShapeLog:
-    """The shapes of an array on one branch, as far as they have been read.
+    """The shapes of an array on one branch, from the version on at which this process has first looked.
+
+    Parameters
+    ----------
+    began : int
+        That version.
+    shape : tuple of int or None
+        The shape then.
+    cuts : sequence of ShapeRow
+        All rows until then that made the array smaller, oldest first.
 
     Attributes
     ----------
-    upto : int
-        The version up to which they have been; -1 at first.
+    began, upto : int
+        The versions from which and up to which it is known.
 
     Notes
     -----
     Not safe for threads: who has it keeps them in turn. What :meth:`at` gives is immutable.
     """
 
-    __slots__ = ("_cuts", "_shapes", "_versions", "upto")
+    __slots__ = ("_cuts", "_shapes", "_versions", "began", "upto")
 
-    def __init__(self) -> None:
-        self.upto = -1
-        self._versions: list[int] = []
-        self._shapes: list[tuple[int, ...]] = []
-        self._cuts: list[ShapeRow] = []
+    def __init__(self, began: int, shape: tuple[int, ...] | None, cuts: Iterable[ShapeRow]) -> None:
+        self.began = self.upto = began
+        self._versions = [began]
+        self._shapes = [shape]
+        self._cuts = list(cuts)
 
     def extend(self, rows: Iterable[ShapeRow], upto: int) -> None:
         """Add the rows that came since, up to a version; what is known already is passed over."""
         for row in rows:
             if row.version > self.upto:
-                if self._shapes and smaller(row.shape, self._shapes[-1]):
+                before = self._shapes[-1]
+                if before is not None and smaller(row.shape, before):
                     self._cuts.append(row)
                 self._versions.append(row.version)
                 self._shapes.append(row.shape)
         self.upto = max(self.upto, upto)
 
     def at(self, version: int) -> Shapes:
-        """What it says to readers of a version up to :attr:`upto`."""
-        count = bisect_right(self._versions, version)
-        cuts = self._cuts[: bisect_left(self._cuts, (version + 1,))]
-        return Shapes(self._shapes[count - 1] if count else None, tuple(cuts))
+        """What it says to readers of a version from :attr:`began` to :attr:`upto`."""
+        return self.before(version, self._shapes[bisect_right(self._versions, version) - 1])
+
+    def before(self, version: int, shape: tuple[int, ...] | None) -> Shapes:
+        """What it says to readers of any version up to :attr:`upto`, given the shape at that version."""
+        return Shapes(shape, tuple(self._cuts[: bisect_left(self._cuts, (version + 1,))]))
 
 
 def smaller(shape: tuple[int, ...], before: tuple[int, ...]) -> bool:
