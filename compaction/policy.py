@@ -38,7 +38,8 @@ class Policy:
     metrics_host : str
         The address to serve them on: only this machine's by default, for nobody is asked who they are.
     lease_ttl_s : float
-        After how long a daemon that does not move is taken to have given up its task. A dead one is known at once.
+        After how long a daemon whose process stands still (stopped, or on a machine that sleeps) is taken to have given
+        up its task. A dead one is known at once.
     backoff_s, backoff_max_s : float
         How long to leave alone what has failed: so long after the first time, doubled each time, up to a limit.
 
