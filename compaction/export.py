@@ -26,6 +26,7 @@ from txstore.compaction.marker import MARKER, Exported, Marker, fingerprint, fol
 from txstore.compaction.progress import Meter, Progress
 from txstore.core import Core
 from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError, StorageError
+from txstore.index import commitlog
 from txstore.index.engine import Head, read_head
 from txstore.index.timeline import Timeline
 from txstore.reader import ArrayView
@@ -234,10 +235,11 @@ class _Run:
         """Documents, marker, chunks."""
         with self._core.index.read() as connection:
             head = read_head(connection)
+            txid = commitlog.txid_of(connection, state.commit)
         for key, data in documents(self._plan.members, self._options.zarr_format, consolidated=consolidated):
             self._destination.put(key, data)
         if self._plan.arrays and not isinstance(self._destination, ZipDestination):
-            key, marker = self._marker(head, state)
+            key, marker = self._marker(head, state, txid)
             self._destination.put(key, marker.encode())
         if self._meter.wanted:
             for member, view in self._plan.arrays:
@@ -251,7 +253,7 @@ class _Run:
                 names = folders_of(self._destination.final, self._since.arrays[node])
                 self._note(Done(deleted=sum(len(some) for _, some in names)))
 
-    def _marker(self, head: Head, state: State) -> tuple[str, Marker]:
+    def _marker(self, head: Head, state: State, txid: bytes) -> tuple[str, Marker]:
         arrays = [
             Exported(member.path, view.node, view.shape, fingerprint(member.form))
             for member, view in self._plan.arrays
@@ -259,7 +261,7 @@ class _Run:
         ]
         first = min(arrays, key=lambda one: one.path.split("/")).path
         options = asdict(self._options)
-        marker = Marker(head.uuid.hex(), head.epoch, state.branch, state.commit, options, tuple(arrays))
+        marker = Marker(head.uuid.hex(), head.epoch, state.branch, state.commit, txid.hex(), options, tuple(arrays))
         return f"{first}/{MARKER}", marker
 
     def _writer(self, member: Member, view: ArrayView, since: Since | None) -> ArrayWriter:

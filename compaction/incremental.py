@@ -114,7 +114,8 @@ class Since:
     Raises
     ------
     AlreadyExistsError
-        If the earlier export is of another store, or of a later state of this one than there is.
+        If the earlier export is of another store, of a later state of this one than there is, or of one that a copy of
+        it has made.
     InvalidInputError
         If it was made with other options.
     SnapshotExpiredError
@@ -128,6 +129,11 @@ class Since:
             head = read_head(connection)
             if old.arrays and (old.store != head.uuid.hex() or old.epoch != head.epoch or old.version > head.head):
                 raise AlreadyExistsError(f"{root} is no export of this store; {ADVICE}")
+            if old.arrays and old.txid != commitlog.txid_of(connection, old.version).hex():
+                raise AlreadyExistsError(
+                    f"{root} holds another version {old.version} than this store has, which is a copy or was restored "
+                    f"from one; {ADVICE}"
+                )
             if old.arrays and dict(old.options) != dict(options):
                 differ = ", ".join(sorted(key for key in options if old.options.get(key) != options[key]))
                 raise InvalidInputError(f"{root} was exported with another {differ}; use the same, or {ADVICE}")

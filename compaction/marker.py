@@ -17,7 +17,7 @@ from txstore.failures import storage_error
 #: would warn of it.
 MARKER = ".txstore-export.json"
 #: The number of the form of the marker, and of what the exported bytes are made like. Raised with either.
-FORMAT = 1
+FORMAT = 2
 
 #: What to do where an export can't be brought up to date.
 ADVICE = "export it whole with overwrite=True"
@@ -59,6 +59,9 @@ class Marker:
         Of the store: raised when it was restored from a copy, after which versions mean something else.
     branch, version : int
         Of the state that was exported.
+    txid : str
+        Of the transaction that made that version, hexadecimal; empty for version 0. In a store that was copied, or
+        restored from a copy, the same number may mean something else.
     options : dict
         JSON values: those arguments of the export that its bytes depend on.
     arrays : tuple of Exported
@@ -69,6 +72,7 @@ class Marker:
     epoch: int
     branch: int
     version: int
+    txid: str
     options: Mapping[str, Any]
     arrays: tuple[Exported, ...]
 
@@ -80,6 +84,7 @@ class Marker:
             "epoch": self.epoch,
             "branch": self.branch,
             "version": self.version,
+            "txid": self.txid,
             "options": self.options,
             "arrays": [[one.path, one.node, one.shape, one.form] for one in self.arrays],
         }
@@ -103,7 +108,7 @@ class Marker:
                 for path, node, shape, form in value["arrays"]
             )
             epoch, branch, version = (int(value[key]) for key in ("epoch", "branch", "version"))
-            return cls(str(value["store"]), epoch, branch, version, dict(value["options"]), arrays)
+            return cls(str(value["store"]), epoch, branch, version, str(value["txid"]), dict(value["options"]), arrays)
         except (KeyError, TypeError) as error:
             raise ValueError(f"it is malformed: {error!r}") from error
 
@@ -156,7 +161,7 @@ def read_marker(root: str) -> Marker:
     """
     first = first_array(root)
     if first is None:
-        return Marker("", 0, 0, 0, {}, ())
+        return Marker("", 0, 0, 0, "", {}, ())
     try:
         with open(os.path.join(root, first, MARKER), "rb") as file:
             return Marker.decode(file.read())

@@ -19,7 +19,6 @@ from txstore.errors import (
     CommitUnknownError,
     Conflict,
     ConflictError,
-    StorageError,
     TransactionClosedError,
     TxStoreError,
 )
@@ -108,7 +107,7 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
     ConflictError
         If somebody else was first.
     CommitUnknownError
-        If it could not be found out whether the commit landed, or it landed and could not be synced.
+        If it could not be found out whether the commit landed.
     StorageError
         If the index failed and the commit did not land, now or later.
     AlreadyExistsError, NotFoundError
@@ -130,7 +129,6 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
             if edit.lease is not None:
                 _check_lease(connection, edit)
             done = _apply(index, connection, head, edit, checked, fetch)
-            told = index.log.told
             in_doubt = True
     except Exception as error:
         translated = index.dialect.translate(error)
@@ -143,10 +141,6 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
             if landed is not None:
                 return Committed(landed)
         raise translated from error
-    try:
-        index.log.committed(done.row and done.row.version, told)
-    except StorageError as error:
-        raise CommitUnknownError(uuid.UUID(bytes=edit.txid)) if edit.txid else error from error
     return done
 
 

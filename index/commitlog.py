@@ -78,6 +78,12 @@ def commit_row(connection: Connection, version: int) -> CommitRow | None:
     return None if row is None else CommitRow._make(row)
 
 
+def txid_of(connection: Connection, version: int) -> bytes:
+    """The transaction that made a version; empty for 0, and for one that is none."""
+    row = commit_row(connection, version) if version else None
+    return b"" if row is None else row.txid
+
+
 def commits(
     connection: Connection, seen: Lineage, *, after: int | None = None, before: int | None = None, limit: int
 ) -> list[CommitRow]:

@@ -19,7 +19,6 @@ from txstore.errors import CorruptionError, FormatError, StorageError, TxStoreEr
 from txstore.failures import storage_error
 from txstore.index.connection import Connection
 from txstore.index.format import FORMAT
-from txstore.index.logsync import LogSync
 from txstore.index.sql import sa
 from txstore.index.sqlitetexts import TEXTS
 from txstore.locks import FileLock
@@ -46,7 +45,7 @@ class _Immutable(sqlite3.Connection):
 
 
 class SQLiteDialect:
-    """SQLite in a local directory: WAL, synced after each commit, a file lock of our own before ``BEGIN IMMEDIATE``.
+    """SQLite in a local directory: WAL, ``synchronous=FULL``, a file lock of our own before ``BEGIN IMMEDIATE``.
 
     Parameters
     ----------
@@ -58,7 +57,7 @@ class SQLiteDialect:
     read_only : bool
         Open the file without the right to write.
     sync : bool
-        False leaves durability to the operating system (``synchronous=OFF`` plus no directory sync).
+        False leaves durability to the operating system (``synchronous=NORMAL`` plus no directory sync).
     timeout_s : float
         How long to wait for the lock.
 
@@ -67,11 +66,6 @@ class SQLiteDialect:
     SQLite 3.7.0 to 3.51.2 can lose committed transactions when a checkpoint overlaps a commit that
     restarts the log. So checkpoints run only while the lock is held: at the end of a commit, and where the database is
     closed.
-
-    Attributes
-    ----------
-    log : LogSync
-        Syncs what has been committed.
     """
 
     def __init__(self, path: str, lock_path: str, *, read_only: bool, sync: bool, timeout_s: float) -> None:
@@ -83,8 +77,6 @@ class SQLiteDialect:
         self._commits = 0
         self._identity: tuple[int, int] | None = None
         self.lock = FileLock(lock_path, timeout_s)
-        mark = os.path.join(os.path.dirname(lock_path), "synced")
-        self.log = LogSync(self._wal, mark, read_only=read_only, sync=sync)
 
     def connect(self) -> Connection:
         """Open a connection.
@@ -113,8 +105,8 @@ class SQLiteDialect:
         raw.executescript(
             "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=OFF; PRAGMA cache_size=-16384; "
             f"PRAGMA wal_autocheckpoint={0 if self._read_only else WAL_LIMIT_BYTES // _PAGE_BYTES}; "
-            # NORMAL syncs in checkpoints, and before the log starts over; a commit is synced by LogSync.
-            f"PRAGMA synchronous={'NORMAL' if self._sync else 'OFF'}"
+            # NORMAL syncs what is copied back, for others may have committed it with FULL; but no commit.
+            f"PRAGMA synchronous={'FULL' if self._sync else 'NORMAL'}"
         )
         return Connection(raw, self)
 
@@ -241,7 +233,6 @@ class SQLiteDialect:
                     with contextlib.suppress(sqlite3.Error):
                         connections.pop().close()
         self.lock.close()
-        self.log.close()
 
     def after_commit(self, connection: Connection) -> None:
         """Keep the write-ahead log short. Called with the lock held and no transaction open.
@@ -305,6 +296,11 @@ class SQLiteDialect:
             return storage_error(f"write the index {self.path}", OSError(errno.ENOSPC, str(original)))
         if primary == sqlite3.SQLITE_READONLY:
             return StorageError(f"the index {self.path} can't be written by this user; open the store with mode='r'")
+        if primary == sqlite3.SQLITE_CANTOPEN and not os.access(os.path.dirname(self.path), os.W_OK):
+            return StorageError(
+                f"the index {self.path} can't be opened for writing, for its directory can't be written (it is another "
+                "user's, or the file system is read-only); open the store with mode='r'"
+            )
         return StorageError(f"the index {self.path} failed: {original}")
 
     def is_full(self, error: BaseException) -> bool:

@@ -15,7 +15,6 @@ from txstore.errors import FormatError, StorageError, StoreClosedError, TxStoreE
 from txstore.index.connection import Connection
 from txstore.index.dialects import SQLiteDialect
 from txstore.index.format import FORMAT
-from txstore.index.logsync import LogSync
 from txstore.index.sql import sa, schema
 from txstore.index.statement import Statement
 
@@ -295,8 +294,7 @@ class Index:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        """One SQL transaction under the store's lock, undone by an exception. It ends before it is on the disk: see
-        :attr:`log`.
+        """One SQL transaction under the store's lock; durable when it ends, undone by an exception.
 
         Errors of the database come out untranslated, for only the caller knows whether its commit is in doubt.
 
@@ -305,10 +303,9 @@ class Index:
         Exception
             If the database fails, whatever the driver or SQLAlchemy raise: see :meth:`SQLiteDialect.translate`.
         StorageError
-            If the lock can't be had in time, or the log of the database could not be synced.
+            If the lock can't be had in time.
         """
         with self.dialect.exclusive():
-            self.log.require_sound()
             connection = self._take()
             try:
                 connection.begin(write=True)
@@ -334,19 +331,13 @@ class Index:
 
     @contextlib.contextmanager
     def maintain(self) -> Iterator[Connection]:
-        """As :meth:`write`, for steps that can simply be done again: durable when it ends, errors are translated."""
+        """As :meth:`write`, for steps that can simply be done again: errors of the database are translated."""
         try:
             with self.write() as connection:
                 yield connection
         except Exception as error:
             self._raise_translated(error)
             raise
-        self.log.committed()
-
-    @property
-    def log(self) -> LogSync:
-        """Tells when what has been committed is on the disk."""
-        return self.dialect.log
 
     def close(self) -> None:
         """Close what is idle; idempotent. The last connection to go checkpoints, so the lock is held meanwhile."""

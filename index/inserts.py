@@ -14,12 +14,12 @@ from txstore.grid import WHOLE, Grid
 from txstore.index import lookup, shaperows
 from txstore.index.branches import Lineage
 from txstore.index.connection import Connection
-from txstore.index.edits import Change, Edit, NodeCreate, NodeDelete, Touched
+from txstore.index.edits import ArrayEdit, Change, Edit, NodeCreate, NodeDelete, Touched
 from txstore.index.engine import Head
 from txstore.index.placement import moved, place
 from txstore.index.sql import schema
 from txstore.index.statement import Statement
-from txstore.index.structure import implicit_groups
+from txstore.index.structure import Tree, implicit_groups
 from txstore.segment import Kind
 from txstore.shapelog import ShapeRow, smaller
 
@@ -90,17 +90,32 @@ def insert(
     refs: Counter[bytes] = Counter()
     hulls: dict[int, Box] = {}
     shapes: dict[int, list[ShapeRow]] = {}
+    names = _names(connection, edit, seen, ids, version) if any(touched.structural for _, touched in since) else {}
     reshaped = {node for _, touched in since for node, change in touched.nodes.items() if change & Change.SHAPE}
     appended = _insert_arrays(connection, edit, seen, ids, version, changes, hulls, refs, shapes, reshaped)
-    touched = Touched(dict(changes), _paths(edit), tuple(appended), hulls)
+    appended_to = [(names.get(array.node, array.path), box) for array, box in appended]
+    touched = Touched(dict(changes), _paths(edit, names), tuple(appended_to), hulls)
     return Inserted(touched, len(edit.nodes), refs, shapes)
 
 
-def _paths(edit: Edit) -> tuple[str, ...]:
-    paths = dict.fromkeys(array.path for array in edit.arrays)
-    paths.update(dict.fromkeys(change.path for change in edit.nodes))
-    paths.update(dict.fromkeys(change.path for change in edit.attributes))
-    return tuple(paths)
+def _names(connection: Connection, edit: Edit, seen: Lineage, ids: dict[int, int], version: int) -> dict[int, str]:
+    """Where the nodes of an edit hang, by its own numbers of them: others may have moved them, or what is above.
+
+    What it has deleted itself hangs where it did.
+    """
+    now, before = Tree(connection, seen.at(version)), Tree(connection, seen)
+    found = {}
+    for change in (*edit.arrays, *edit.nodes, *edit.attributes):
+        node = ids.get(change.node, change.node)
+        path = now.path(node) or before.path(node)
+        if path:
+            found[change.node] = path
+    return found
+
+
+def _paths(edit: Edit, names: dict[int, str]) -> tuple[str, ...]:
+    changes = (*edit.arrays, *edit.nodes, *edit.attributes)
+    return tuple(dict.fromkeys(names.get(change.node, change.path) for change in changes))
 
 
 def _insert_nodes(
@@ -161,12 +176,12 @@ def _insert_arrays(
     segment_refs: Counter[bytes],
     shapes: dict[int, list[ShapeRow]],
     reshaped: set[int],
-) -> list[tuple[str, Box]]:
+) -> list[tuple[ArrayEdit, Box]]:
     """Place and insert shapes and fragments; returns where the appends landed."""
     assert edit.branch is not None
     steps: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    appended: list[tuple[str, Box]] = []
+    appended: list[tuple[ArrayEdit, Box]] = []
     blob_refs = 0
     for array in edit.arrays:
         node = ids.get(array.node, array.node)
@@ -182,7 +197,7 @@ def _insert_arrays(
             changes[node] |= Change.SHAPE
             shapes[node] = [ShapeRow(version, rank, shape) for rank, shape in placement.shapes]
             steps += _steps(node, edit.branch, head_shape, shapes[node])
-        appended += [(array.path, box.shift(placement.delta)) for box in array.appends]
+        appended += [(array, box.shift(placement.delta)) for box in array.appends]
         still = (0,) * len(array.base_shape)
         clips = []
         for staged in array.fragments:

@@ -34,6 +34,12 @@ class Tree:
             node = row.parent
         return chain, True
 
+    def path(self, node: int) -> str | None:
+        """Where the node hangs; None where it, or something above it, is deleted."""
+        chain, reaches = self.chain(node)
+        rows = [self.node(one) for one in reversed(chain)]
+        return "/".join([row.name for row in rows if row is not None]) if reaches else None
+
     def child(self, parent: int, name: str) -> lookup.NodeRow | None:
         return lookup.child(self._connection, self._seen, parent, name)
 

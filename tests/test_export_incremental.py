@@ -359,7 +359,7 @@ def test_a_hierarchy_of_others_is_refused(store: Any, tmp_path: Path) -> None:
     store.export(out)
     (marker,) = out.rglob(MARKER)
     text = marker.read_text()
-    for wrong in (None, "", "{}", "[1]", text.replace('"format": 1', '"format": 99'), text[: len(text) // 2]):
+    for wrong in (None, "", "{}", "[1]", text.replace('"format": 2', '"format": 99'), text[: len(text) // 2]):
         store.export(out, overwrite=True)
         marker.unlink()
         if wrong is not None:
@@ -451,8 +451,9 @@ def test_where_links_can_not_be_made_files_are_copied(
 
 
 def test_a_marker_survives_its_json() -> None:
-    text = b'{"format": 1, "store": "ab", "epoch": 0, "branch": 1, "version": 2, "options": {}, "arrays": []}'
-    assert Marker.decode(Marker.decode(text).encode()) == Marker("ab", 0, 1, 2, {}, ())
+    text = b'{"format": 2, "store": "ab", "epoch": 0, "branch": 1, "version": 2, "txid": "cd", "options": {}, '
+    text += b'"arrays": []}'
+    assert Marker.decode(Marker.decode(text).encode()) == Marker("ab", 0, 1, 2, "cd", {}, ())
 
 
 def test_the_first_array_is_found_by_name(tmp_path: Path) -> None:
@@ -464,3 +465,24 @@ def test_the_first_array_is_found_by_name(tmp_path: Path) -> None:
     assert first_array(str(tmp_path)) == "b/c"
     (tmp_path / "a" / "deep" / "er" / "zarr.json").write_text('{"node_type": "array"}')
     assert first_array(str(tmp_path)) == "a/deep/er"
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_what_a_restored_copy_has_made_anew_is_not_mistaken(open_store: Any, tmp_path: Path, later: int) -> None:
+    store = open_store()
+    create(store, "a", np.zeros(10), chunks=(2,))
+    store.export(tmp_path / "old")
+    store.close()
+    shutil.copytree(tmp_path / "store", tmp_path / "backup")
+    store = open_store()
+    put(store, "a", np.s_[0:4], 1)
+    store.export(tmp_path / "out")
+    store.close()
+    restored = open_store("backup")
+    for value in range(7, 8 + later):
+        put(restored, "a", np.s_[6:8], value)
+    refused(restored, tmp_path / "out", AlreadyExistsError, "another version 2 than this store has")
+    # What both have in common is brought up to date by either.
+    restored.export(tmp_path / "old", incremental=True)
+    with opened(tmp_path / "old") as root:
+        same(root["a"][...], restored["a"][...])

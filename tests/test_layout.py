@@ -61,6 +61,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "txstore.openfiles",
         "txstore.sink",
         "txstore.storage",
+        "txstore.interrupts",
         "txstore.waiting",
         "txstore.locks",
         "txstore.holder",

@@ -23,8 +23,8 @@ from txstore import locks, waiting
 from txstore.errors import StorageError
 from txstore.locks import FileLock
 
-#: Of a lock: its file, that of the line, and, where there is a bell, the memory that it lies in.
-DESCRIPTORS = 2 if waiting._FUTEX is None else 3
+#: Of a lock: its file, that of the line, and, where there is a bell, its file and the memory that it lies in.
+DESCRIPTORS = 2 if waiting._FUTEX is None else 4
 
 HOLD = """
 import sys, time
@@ -185,6 +185,21 @@ def test_a_bell_that_nobody_can_hear(path: Path) -> None:
     lock = FileLock(path)
     with process(HOLD, path) as holder:
         assert says(holder) == "held"
+        threading.Timer(0.05, tell, (holder,)).start()
+        with lock:
+            assert says(holder) == "released"
+
+
+def test_a_bell_that_somebody_cuts_while_it_is_used(path: Path) -> None:
+    lock = FileLock(path)
+    with lock:
+        pass
+    Path(f"{path}.bell").write_bytes(b"")
+    with lock:
+        pass
+    with process(HOLD, path) as holder:
+        assert says(holder) == "held"
+        Path(f"{path}.bell").write_bytes(b"")
         threading.Timer(0.05, tell, (holder,)).start()
         with lock:
             assert says(holder) == "released"

@@ -853,3 +853,22 @@ def test_refused_structure_changes_leave_no_trace(tree: Any) -> None:
         with pytest.raises(ConflictError):
             late.commit()
     assert sorted(path for path, _ in tree.snapshot().members(max_depth=None)) == before
+
+
+def test_the_log_calls_what_was_moved_meanwhile_by_its_new_name(store: Any) -> None:
+    create(store, "g/b", np.zeros(4, "f4"), chunks=(4,))
+    writer, cells, keys = store.transaction(), store.transaction(), store.transaction()
+    appended = writer["g/b"].append([1, 2])
+    cells["g/b"][0] = 7
+    keys["g/b"].attrs["k"] = 1
+    made = keys.create_group("g/new")
+    made.attrs["k"] = 2
+    with store.transaction() as tx:
+        tx.move("g", "h")
+        tx.create_array("g/b", shape=(2,), dtype="f4")
+    assert writer.commit().paths == ("h/b",)
+    assert writer.commit_info.appended == (("h/b", appended.box),)
+    assert cells.commit().paths == ("h/b",)
+    assert set(keys.commit().paths) == {"h/b", "h/new"}
+    assert store["h/b"][...].tolist() == [7, 0, 0, 0, 1, 2]
+    assert [len(list(store.log(path=path))) for path in ("h/b", "g/b", "h/new")] == [4, 2, 1]

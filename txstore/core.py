@@ -153,16 +153,8 @@ class Core:
         version: int | None = None,
         as_of: datetime | str | None = None,
         tag: str | None = None,
-        durable: bool = True,
     ) -> tuple[State, Timeline]:
         """Resolve a reference.
-
-        Parameters
-        ----------
-        branch, version, as_of, tag
-            See ``Store.snapshot``.
-        durable : bool
-            Return when the state is on the disk. Whoever only builds on it has no need to wait.
 
         Raises
         ------
@@ -172,17 +164,7 @@ class Core:
             If the arguments exclude each other, or the time is naive or in the future.
         SnapshotExpiredError
             If the version lies below the horizon and nothing keeps it.
-        StorageError
-            If the index fails.
         """
-        found = self._resolved(branch, version, as_of, tag)
-        if durable:
-            self.index.log.seen(found[0].commit)
-        return found
-
-    def _resolved(
-        self, branch: str | None, version: int | None, as_of: datetime | str | None, tag: str | None
-    ) -> tuple[State, Timeline]:
         self.check_open()
         check_reference(branch, version, as_of, tag)
         newest = version is None and as_of is None and tag is None and branch in (None, "main")

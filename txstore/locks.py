@@ -11,11 +11,13 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from types import TracebackType
 
 from txstore.descriptors import Descriptor, generation, guard
 from txstore.errors import StorageError
 from txstore.failures import storage_error
+from txstore.interrupts import Deferred
 from txstore.waiting import Bell, FairMutex
 
 _TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
@@ -62,6 +64,7 @@ class FileLock:
         self._queue: Descriptor | None = None
         self._bell: Bell | None = None
         self._released_at = 0.0
+        self._deferred: Deferred | None = None  # of the owner
         self._mutex = FairMutex()
         self._mine = False  # held through this object; changed by the mutex's owner only
         self._generation = -1
@@ -84,8 +87,13 @@ class FileLock:
         """Whether this thread holds it, through this object or another one with the same path."""
         return self._generation == generation() and self._mutex.owner == threading.get_ident()
 
-    def acquire(self) -> None:
+    def acquire(self, check: Callable[[], None] = lambda: None) -> None:
         """Wait for the lock and take it.
+
+        Parameters
+        ----------
+        check : callable
+            Called now and then while it waits; may raise, and nothing is locked then.
 
         Raises
         ------
@@ -100,12 +108,12 @@ class FileLock:
             raise StorageError(f"this thread holds the lock {self.path} already")
         deadline = time.monotonic() + self.timeout_s
         try:
-            if not mutex.acquire(self.timeout_s):
+            if not mutex.acquire(self.timeout_s, check):
                 raise StorageError(
                     f"waited {self.timeout_s:g} s for the lock {self.path}, which other threads of this process hold; "
                     "end what they do, or raise the time-out"
                 )
-            self._acquire(deadline)
+            self._acquire(deadline, check)
             self._mine = True
         except BaseException as error:
             # Interrupts included: they may come after the lock has.
@@ -121,7 +129,7 @@ class FileLock:
                 raise storage_error(f"lock {self.path}", error) from error
             raise
 
-    def _acquire(self, deadline: float) -> None:
+    def _acquire(self, deadline: float, check: Callable[[], None]) -> None:
         queue, lock = self._queue, self._lock
         if queue is None or not queue.usable:
             queue = self._queue = Descriptor(self.path + ".queue", os.O_RDWR | os.O_CREAT)
@@ -143,7 +151,7 @@ class FileLock:
             return _locked(lock, _TRY)
 
         try:
-            if not self._bell.wait(attempt, deadline):
+            if not self._bell.wait(attempt, deadline, check):
                 raise StorageError(
                     f"waited {self.timeout_s:g} s for the lock {self.path}{_held_by(self.path)}; if it hangs, end it: "
                     "the lock goes with it. To delete the file would let two processes write at once"
@@ -174,13 +182,26 @@ class FileLock:
             mutex.release()
 
     def __enter__(self) -> FileLock:
-        self.acquire()
+        """Take it, and put KeyboardInterrupt off until it has been given back; while it waits it can be interrupted."""
+        deferred = Deferred()
+        deferred.__enter__()
+        try:
+            self.acquire(deferred.check)
+        except BaseException as error:
+            deferred.__exit__(type(error), error, error.__traceback__)
+            raise
+        self._deferred = deferred
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.release()
+        deferred, self._deferred = self._deferred, None
+        try:
+            self.release()
+        finally:
+            if deferred is not None:
+                deferred.__exit__(kind, value, traceback)
 
     def close(self) -> None:
         """Give the descriptors back as soon as no thread holds the lock; idempotent. A later acquire opens them again.

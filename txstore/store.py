@@ -423,7 +423,7 @@ class Store:
         # Pin first, then look: expiry looks at the pins after it has taken the lock, so one sees the other.
         pin = core.holder.pin(core.known_head if base is None else min(base, core.known_head))
         try:
-            state, timeline = core.state_pinned(branch=branch, version=base, durable=False)
+            state, timeline = core.state_pinned(branch=branch, version=base)
             return Transaction(
                 core,
                 state,
@@ -598,16 +598,13 @@ class Store:
             found = {"main": commitlog.newest_commit(connection, branches.lineage(connection, MAIN, head))}
             for name, (branch_id, _) in branches.references(connection, "branch", head).items():
                 found[name] = commitlog.newest_commit(connection, branches.lineage(connection, branch_id, head))
-        self._core.index.log.seen(head)
         return found
 
     def _references(self, kind: str) -> dict[str, tuple[int, int | None]]:
         self._core.check_open()
         with self._core.index.read() as connection:
             head = read_head(connection).head
-            found = branches.references(connection, kind, head)
-        self._core.index.log.seen(head)
-        return found
+            return branches.references(connection, kind, head)
 
     def _refer(self, edit: RefEdit) -> None:
         commit(self._core.index, Edit(fresh_id().bytes, refs=(edit,)))

@@ -167,8 +167,6 @@ class Transaction(Group):
         gone = {edit.node for edit in tree.nodes.edits if isinstance(edit, NodeDelete) and edit.node < 0}
         arrays = [staged for staged in tree.arrays.values() if staged.changed and staged.node not in gone]
         if not (arrays or tree.nodes.edits or tree.attributes or self._allow_empty):
-            # No commit takes along to the disk what has been read.
-            tree.core.index.log.seen(tree.state.commit)
             return
         blob, segments = tree.segments.finish()
         if blob is not None:

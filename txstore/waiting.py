@@ -13,9 +13,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from txstore.descriptors import Descriptor
+
 #: How long a waiter sleeps at most, should nobody ring; and where there is no bell.
 _SLICE_S = 0.02
 _POLL_S = 0.002
+#: How long a thread sleeps at most before it looks whether it is to give up.
+_NAP_S = 0.1
 
 _WORD_BYTES = 4
 _WAIT, _WAKE = 0, 1  # of futex(2)
@@ -55,8 +59,11 @@ class FairMutex:
         self._guard = threading.RLock()
         self._waiting: deque[tuple[int, threading.Lock]] = deque()
 
-    def acquire(self, timeout_s: float) -> bool:
-        """Take it; False after `timeout_s` seconds. Must not be called by its owner."""
+    def acquire(self, timeout_s: float, check: Callable[[], None] = lambda: None) -> bool:
+        """Take it; False after `timeout_s` seconds. Must not be called by its owner.
+
+        While it waits, it calls `check` now and then, which may raise.
+        """
         me = threading.get_ident()
         with self._guard:
             if self.owner is None:
@@ -66,8 +73,12 @@ class FairMutex:
             turn.acquire()
             entry = (me, turn)
             self._waiting.append(entry)
+        deadline = time.monotonic() + timeout_s
         try:
-            turn.acquire(timeout=_bounded(timeout_s))
+            while not turn.acquire(timeout=max(min(deadline - time.monotonic(), _NAP_S), 0.0)):
+                check()
+                if time.monotonic() >= deadline:
+                    break
         except BaseException:
             if not self._leave(entry):
                 self.release()
@@ -110,32 +121,41 @@ class Bell:
     have rung has died, waiters look again after a while.
     """
 
-    __slots__ = ("_word",)
+    __slots__ = ("_file", "_word")
 
     def __init__(self, path: str) -> None:
+        self._file: Descriptor | None = None
         self._word: ctypes.c_uint32 | None = None
         if _FUTEX is None:
             return
-        with contextlib.suppress(OSError):
-            number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                if os.fstat(number).st_size < _WORD_BYTES:
-                    os.ftruncate(number, _WORD_BYTES)
-                self._word = ctypes.c_uint32.from_buffer(mmap.mmap(number, _WORD_BYTES))
-            finally:
-                os.close(number)
+        with contextlib.suppress(OSError, ValueError):
+            file = Descriptor(path, os.O_RDWR | os.O_CREAT)
+            if os.fstat(file.number).st_size < _WORD_BYTES:
+                os.pwrite(file.number, bytes(_WORD_BYTES), 0)
+            self._word = ctypes.c_uint32.from_buffer(mmap.mmap(file.number, _WORD_BYTES))
+            self._file = file
+
+    # Only the kernel looks at the memory, by its address: where the file has been cut, or there is no room for its
+    # page, it says so, while we would be killed.
+
+    def _count(self) -> int:
+        data = b"" if self._file is None else os.pread(self._file.number, _WORD_BYTES, 0)
+        return int.from_bytes(data, sys.byteorder)
 
     def ring(self) -> None:
         """Wake the one that has waited longest. After what it is to see has happened."""
-        word = self._word
-        if word is not None:
-            # Two at once may count as one: it has changed all the same.
-            word.value += 1
-            if _futex(word, _WAKE, 1) > 0:
-                # Else it may have to wait until this process sleeps, on the same processor, though another is idle.
-                os.sched_yield()
+        file, word = self._file, self._word
+        if file is None or word is None or not file.usable:
+            return
+        # Two at once may count as one: it has changed all the same.
+        following = (self._count() + 1) % (1 << 8 * _WORD_BYTES)
+        with contextlib.suppress(OSError):  # a full disk: they look again after a while
+            os.pwrite(file.number, following.to_bytes(_WORD_BYTES, sys.byteorder), 0)
+        if _futex(word, _WAKE, 1) > 0:
+            # Else it may have to wait until this process sleeps, on the same processor, though another is idle.
+            os.sched_yield()
 
-    def wait(self, attempt: Callable[[], bool], deadline: float) -> bool:
+    def wait(self, attempt: Callable[[], bool], deadline: float, check: Callable[[], None]) -> bool:
         """Make attempts, the first at once and then each time it rings, until one succeeds.
 
         Parameters
@@ -144,6 +164,8 @@ class Bell:
             Tries to take the lock; whether it has.
         deadline : float
             On the clock ``time.monotonic``.
+        check : callable
+            Called after each attempt that failed; may raise.
 
         Returns
         -------
@@ -153,9 +175,10 @@ class Bell:
         word = self._word
         while True:
             # Read before the attempt: if it rings in between, the kernel sees another count and does not wait.
-            count = 0 if word is None else word.value
+            count = self._count()
             if attempt():
                 return True
+            check()
             left = deadline - time.monotonic()
             if left <= 0:
                 self.ring()  # it may have been rung for this one
@@ -178,10 +201,6 @@ def _futex(word: ctypes.c_uint32, operation: int, value: int, timeout: _Timespec
         ctypes.c_int(0),
     )
     return woken
-
-
-def _bounded(timeout_s: float) -> float:
-    return min(max(timeout_s, 0.0), threading.TIMEOUT_MAX)
 
 
 __all__ = ["Bell", "FairMutex"]

@@ -1,0 +1,100 @@
+"""Ctrl-C at any moment of a commit or of maintenance: nothing stays locked, and what has landed has landed whole."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from histories import create
+
+import txstore
+
+PACKAGE = str(Path(txstore.__file__).parent)
+
+
+def interrupted(at: int, work: Callable[[], None]) -> int:
+    """Do it, and raise the signal at that call of a function or return from one; how many there were."""
+    count = 0
+
+    def look(frame: Any, event: str, _: Any) -> None:
+        nonlocal count
+        if event in ("call", "c_return") and PACKAGE in frame.f_code.co_filename:
+            count += 1
+            if count == at:
+                signal.raise_signal(signal.SIGINT)
+
+    sys.setprofile(look)
+    try:
+        work()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.filterwarnings("ignore:.*was dropped without:ResourceWarning")
+@pytest.mark.parametrize("what", ["commit", "maintenance"])
+def test_an_interrupt_at_any_moment_leaves_nothing_locked(open_store: Any, what: str) -> None:
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    store, other = open_store(lock_timeout_s=5), open_store(lock_timeout_s=5)
+    create(store, "a", np.zeros(16, "i4"), chunks=(4,))
+    lock = store._core.index.dialect.lock
+    value = 0
+
+    def work() -> None:
+        if what == "commit":
+            with store.transaction() as tx:
+                tx["a"][...] = np.full(16, value)
+        else:
+            store.compact()
+            store.expire(keep_last=2)
+            store.vacuum()
+
+    calls = interrupted(0, work)
+    assert calls > 500
+    for at in np.linspace(1, calls, 150 if what == "commit" else 40).astype(int).tolist():
+        value += 1
+        interrupted(at, work)
+        assert not lock.held
+        for one in (other, store):
+            with one.transaction() as tx:
+                tx["a"][0] = -value
+        cells = other["a"][...]
+        assert cells[0] == -value and len(set(cells[1:].tolist())) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_whoever_waits_for_the_lock_can_be_interrupted(open_store: Any) -> None:
+    store, other = open_store(), open_store()
+    create(store, "a", np.zeros(4, "i4"))
+    tx = store.transaction()
+    tx["a"][0] = 1
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with other._core.index.dialect.exclusive():
+            held.set()
+            go.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    timer = threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tx.commit()
+    finally:
+        go.set()
+        thread.join()
+        timer.join()
+    assert store.resolve(tx.txid) is None
+    with store.transaction() as tx:
+        tx["a"][0] = 2
