@@ -871,4 +871,4 @@ def test_the_log_calls_what_was_moved_meanwhile_by_its_new_name(store: Any) -> N
     assert cells.commit().paths == ("h/b",)
     assert set(keys.commit().paths) == {"h/b", "h/new"}
     assert store["h/b"][...].tolist() == [7, 0, 0, 0, 1, 2]
-    assert [len(list(store.log(path=path))) for path in ("h/b", "g/b", "h/new")] == [4, 2, 1]
+    assert [len(list(store.log(path=path))) for path in ("h/b", "g/b", "h/new")] == [3, 2, 1]
