@@ -54,6 +54,7 @@ def ratios(results: dict[str, Any], folder: Path) -> list[Path]:
 def curves(results: dict[str, Any], folder: Path) -> list[Path]:
     """The curves, both axes logarithmic: flat is flat."""
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     made = []
     for workload in (w for w in WORKLOADS.values() if w.curve):
@@ -61,7 +62,9 @@ def curves(results: dict[str, Any], folder: Path) -> list[Path]:
         if not runs:
             continue
         keys = [key for key in runs[0]["curve"][0] if key.endswith("_ms") or key == "list_us_per_array"]
-        figure, axes = pyplot.subplots(1, len(keys), figsize=(3.4 * len(keys), 3.2), squeeze=False, sharex=True)
+        figure, axes = pyplot.subplots(
+            1, len(keys), figsize=(3.4 * len(keys), 3.2), squeeze=False, sharex=True, layout="constrained"
+        )
         for axis, key in zip(axes[0], keys, strict=True):
             for run in runs:
                 drawn = [(point["n"], point[key]) for point in run["curve"] if key in point]
@@ -71,6 +74,9 @@ def curves(results: dict[str, Any], folder: Path) -> list[Path]:
             axis.grid(True, which="both", alpha=0.3)
             low, high = axis.get_ylim()
             axis.set_ylim(low / 3, high * 3)  # a decade at least, so that flat looks flat
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.yaxis.set_minor_formatter(NullFormatter())
         axes[0][0].legend()
         made.append(save(figure, folder / f"{workload.name}.png"))
     return made
