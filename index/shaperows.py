@@ -6,7 +6,7 @@ from typing import Any
 
 from txstore.fragment import unpack_shape
 from txstore.index.branches import Lineage
-from txstore.index.connection import Connection
+from txstore.index.connection import Connection, Row
 from txstore.index.sql import sa, schema
 from txstore.index.statement import Statement, visible
 from txstore.shapelog import ShapeRow
@@ -52,17 +52,19 @@ _NEWEST_SHAPES = Statement(
 _ALL_THAT_CUT = Statement("all shapes that cut", _that_cut)
 
 
+def _row(found: Row) -> ShapeRow:
+    _, version, rank, shape = found
+    return ShapeRow(version, rank, unpack_shape(shape))
+
+
 def since(connection: Connection, seen: Lineage, node_id: int, after: int = -1) -> list[ShapeRow]:
     """The log of an array's shapes, oldest first."""
-    rows = connection.rows(_SHAPES, {"node": node_id}, seen, after)
-    return [ShapeRow(row[1], row[2], unpack_shape(row[3])) for row in rows]
+    return [_row(row) for row in connection.rows(_SHAPES, {"node": node_id}, seen, after)]
 
 
 def that_cut(connection: Connection, seen: Lineage, node_id: int) -> list[ShapeRow]:
     """Those that made the array smaller along some axis, oldest first."""
-    return [
-        ShapeRow(row[1], row[2], unpack_shape(row[3])) for row in connection.rows(_THAT_CUT, {"node": node_id}, seen)
-    ]
+    return [_row(row) for row in connection.rows(_THAT_CUT, {"node": node_id}, seen)]
 
 
 def newest(connection: Connection, seen: Lineage, node_id: int) -> tuple[int, ...] | None:
@@ -75,8 +77,8 @@ def of_all(connection: Connection, seen: Lineage) -> tuple[dict[int, tuple[int, 
     """The shapes of all arrays, and the rows that made one smaller, by array."""
     found = {row[0]: unpack_shape(row[1]) for row in connection.rows(_NEWEST_SHAPES, seen=seen) if row[1] is not None}
     cuts: dict[int, list[ShapeRow]] = {}
-    for node_id, version, rank, shape in connection.rows(_ALL_THAT_CUT, seen=seen):
-        cuts.setdefault(node_id, []).append(ShapeRow(version, rank, unpack_shape(shape)))
+    for row in connection.rows(_ALL_THAT_CUT, seen=seen):
+        cuts.setdefault(row[0], []).append(_row(row))
     return found, cuts
 
 

@@ -167,27 +167,29 @@ def test_time_out_among_processes(path: Path) -> None:
                 pass
 
 
+def wait_for_another(lock: FileLock, path: Path, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Take the lock while another process holds it, which gives it up a little later."""
+    with process(HOLD, path) as holder:
+        assert says(holder) == "held"
+        meanwhile()
+        threading.Timer(0.05, tell, (holder,)).start()
+        with lock:
+            assert says(holder) == "released"
+
+
 @pytest.mark.parametrize("bell", ["there", "missing"])
 def test_whoever_waits_gets_it_with_a_bell_and_without(path: Path, monkeypatch: pytest.MonkeyPatch, bell: str) -> None:
     if bell == "missing":
         monkeypatch.setattr(waiting, "_FUTEX", None)
     lock = FileLock(path)
     for _ in range(5):
-        with process(HOLD, path) as holder:
-            assert says(holder) == "held"
-            threading.Timer(0.05, tell, (holder,)).start()
-            with lock:
-                assert says(holder) == "released"
+        wait_for_another(lock, path)
 
 
 def test_a_bell_that_nobody_can_hear(path: Path) -> None:
     Path(f"{path}.bell").mkdir()
     lock = FileLock(path)
-    with process(HOLD, path) as holder:
-        assert says(holder) == "held"
-        threading.Timer(0.05, tell, (holder,)).start()
-        with lock:
-            assert says(holder) == "released"
+    wait_for_another(lock, path)
 
 
 def test_a_bell_that_somebody_cuts_while_it_is_used(path: Path) -> None:
@@ -197,12 +199,7 @@ def test_a_bell_that_somebody_cuts_while_it_is_used(path: Path) -> None:
     Path(f"{path}.bell").write_bytes(b"")
     with lock:
         pass
-    with process(HOLD, path) as holder:
-        assert says(holder) == "held"
-        Path(f"{path}.bell").write_bytes(b"")
-        threading.Timer(0.05, tell, (holder,)).start()
-        with lock:
-            assert says(holder) == "released"
+    wait_for_another(lock, path, lambda: Path(f"{path}.bell").write_bytes(b""))
 
 
 def test_a_killed_holder_gives_the_lock_away(path: Path) -> None:

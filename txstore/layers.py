@@ -6,7 +6,7 @@ smallest shape that the array has had since it was written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -88,7 +88,8 @@ class LayeredArray:
         shapes = timeline.shapes(row.id, version) if row.id >= 0 else Shapes(None, ())
         if overlay is not None:
             shapes = shapes.then(overlay.shapes)
-        if shapes.shape is None or any(len(one) != self.grid.ndim for one in (shapes.shape, *_cut_to(shapes))):
+        cut_to = [row.shape for row in shapes.cuts]
+        if shapes.shape is None or any(len(one) != self.grid.ndim for one in (shapes.shape, *cut_to)):
             raise CorruptionError(
                 f"array {path!r} has no shape of {self.grid.ndim} axes in the index; run txstore verify"
             )
@@ -198,10 +199,6 @@ def _form(metadata: str, partition: str | None) -> tuple[ArrayMetadata, Grid, Ti
     """What follows from the documents of an array alone; a transaction asks for it anew with each array."""
     meta = ArrayMetadata.from_stored(metadata)
     return meta, Grid(meta.chunks, meta.shards, partition_extent(partition)), TileCodec.of(meta)
-
-
-def _cut_to(shapes: Shapes) -> Iterator[tuple[int, ...]]:
-    return (row.shape for row in shapes.cuts)
 
 
 __all__ = ["Layer", "LayeredArray", "Overlay"]
