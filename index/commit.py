@@ -23,19 +23,21 @@ from txstore.errors import (
     TxStoreError,
 )
 from txstore.fragment import Fetch
-from txstore.index import branches, commitlog, conflicts
+from txstore.index import branches, commitlog, conflicts, groupcommit
 from txstore.index import engine as clock
 from txstore.index.branches import Lineage
 from txstore.index.commitlog import CommitRow
 from txstore.index.connection import Connection
 from txstore.index.edits import MAIN, Edit, Touched
 from txstore.index.engine import Head, Index, read_head
+from txstore.index.groupcommit import Answered, Errand
 from txstore.index.inserts import insert
 from txstore.index.publication import publish_bases, publish_segments
 from txstore.index.references import insert_reference
 from txstore.index.since import load_since
 from txstore.index.sql import sa, schema
 from txstore.index.statement import Statement
+from txstore.requests import Taken
 from txstore.shapelog import ShapeRow
 
 #: An edit of at most so many fragments is checked under the lock only.
@@ -120,27 +122,63 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
     Safe for threads and processes. A crash at any point leaves either everything or nothing.
     """
     checked = _Checked(edit.base, edit.parent)
+    errand = Errand(index, edit)
     in_doubt = False
     try:
         if edit.branch is not None and _worth_checking_outside(edit):
             checked = _check_outside(index, edit, checked, fetch)
-        with index.write() as connection:
-            head = read_head(connection)
-            if edit.lease is not None:
-                _check_lease(connection, edit)
-            done = _apply(index, connection, head, edit, checked, fetch)
-            in_doubt = True
-    except Exception as error:
-        translated = index.dialect.translate(error)
-        if translated is None:
+        with index.dialect.exclusive(errand.wait):
+            others: list[tuple[Taken, CommitRow]] = []
+            asked = errand.arrive()
+            with index.write_locked() as connection:
+                landed = _landed(connection, edit.txid) if asked else None
+                if landed is not None:
+                    return Committed(landed)
+                head = read_head(connection)
+                if edit.lease is not None:
+                    _check_lease(connection, edit)
+                done = _apply(index, connection, head, edit, checked, fetch)
+                others = _apply_others(index, connection, fetch)
+                in_doubt = True
+            groupcommit.answer(index, others)
+    except Answered as answered:
+        errand.arrive()
+        return Committed(answered.row)
+    except BaseException as error:
+        elsewhere = errand.give_up()
+        failure = error if elsewhere and isinstance(error, TxStoreError) else index.dialect.translate(error)
+        if failure is None:
             raise
         if index.dialect.is_duplicate(error) and edit.txid:
-            translated = _reused(index, edit.txid) or translated
-        elif in_doubt and edit.txid and not index.dialect.is_full(error):
-            landed = _settle(index, edit.txid, translated)
+            failure = _reused(index, edit.txid) or failure
+        elif edit.txid and (elsewhere or (in_doubt and not index.dialect.is_full(error))):
+            landed = _settle(index, edit.txid, failure)
             if landed is not None:
                 return Committed(landed)
-        raise translated from error
+        if failure is error:
+            raise
+        raise failure from error
+    return done
+
+
+def _apply_others(index: Index, connection: Connection, fetch: Fetch) -> list[tuple[Taken, CommitRow]]:
+    """Apply what others ask for, each on top of the one before. What can't be is left to who has asked."""
+    done: list[tuple[Taken, CommitRow]] = []
+    requests = index.dialect.requests
+    if requests is None or not index.dialect.lock.awaited:
+        return done
+    for taken in requests.take():
+        try:
+            with connection.savepoint():
+                head = read_head(connection)
+                edit = groupcommit.edit_of(taken, head)
+                row = _apply(index, connection, head, edit, _Checked(edit.base, edit.parent), fetch).row
+        except Exception:
+            if not connection.in_transaction():
+                raise  # the database has undone everything
+            continue
+        assert row is not None
+        done.append((taken, row))
     return done
 
 
@@ -166,6 +204,11 @@ def resolve(index: Index, txid: bytes) -> CommitRow | None:
             connection.change(_TXIDS, {"txid": txid, "version": None})
             return None
         return None if row[0] is None else commitlog.commit_row(connection, row[0])
+
+
+def _landed(connection: Connection, txid: bytes) -> CommitRow | None:
+    row = connection.first(_STATUS, {"txid": txid})
+    return None if row is None or row[0] is None else commitlog.commit_row(connection, row[0])
 
 
 def _reused(index: Index, txid: bytes) -> TxStoreError | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from txstore.index.sql import sa
@@ -75,6 +76,19 @@ class Connection:
         """Undo it, if there is one."""
         if self.in_transaction():
             self._send("ROLLBACK")
+
+    @contextlib.contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of the transaction: an exception undoes what was done in the block, and only that."""
+        self._send("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            if self.in_transaction():
+                self._send("ROLLBACK TO part")
+                self._send("RELEASE part")
+            raise
+        self._send("RELEASE part")
 
     def in_transaction(self) -> bool:
         """Whether a SQL transaction is open."""

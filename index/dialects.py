@@ -12,7 +12,7 @@ import os
 import re
 import sqlite3
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from txstore.errors import CorruptionError, FormatError, StorageError, TxStoreError
@@ -22,6 +22,7 @@ from txstore.index.format import FORMAT
 from txstore.index.sql import sa
 from txstore.index.sqlitetexts import TEXTS
 from txstore.locks import FileLock
+from txstore.requests import Requests
 
 #: When the log is so long, whoever commits copies it back into the database, under the store's lock.
 WAL_LIMIT_BYTES = 8 << 20
@@ -77,6 +78,9 @@ class SQLiteDialect:
         self._commits = 0
         self._identity: tuple[int, int] | None = None
         self.lock = FileLock(lock_path, timeout_s)
+        #: Commits that others ask who holds the lock to make; None: each makes their own. Who leaves syncing to the
+        #: system must not commit for others.
+        self.requests = None if read_only or not sync else Requests(lock_path + ".requests")
 
     def connect(self) -> Connection:
         """Open a connection.
@@ -219,9 +223,12 @@ class SQLiteDialect:
             connection.close()
 
     @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold the store's lock: one writer at a time over all processes, in the order of arrival."""
-        with self.lock:
+    def exclusive(self, wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold the store's lock: one writer at a time over all processes, in the order of arrival.
+
+        While it waits it calls `wait` now and then, which may raise.
+        """
+        with self.lock.taken(wait):
             yield
 
     def close(self, connections: deque[Connection]) -> None:
@@ -232,6 +239,8 @@ class SQLiteDialect:
                 while connections:
                     with contextlib.suppress(sqlite3.Error):
                         connections.pop().close()
+        if self.requests is not None:
+            self.requests.close()
         self.lock.close()
 
     def after_commit(self, connection: Connection) -> None:

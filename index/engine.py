@@ -44,6 +44,11 @@ class Head(NamedTuple):
     horizon: int
     conflict_horizon: int
 
+    @property
+    def identity(self) -> bytes:
+        """What tells this store, and what has been restored from an older state of it, from others."""
+        return self.uuid + self.epoch.to_bytes(8, "little")
+
 
 _HEAD = Statement("head", lambda _: sa.select(*(schema.store.c[name] for name in Head._fields)))
 
@@ -110,6 +115,7 @@ class Index:
 
     def __init__(self, dialect: SQLiteDialect) -> None:
         self.dialect = dialect
+        self.identity: bytes | None = None  # of the store, once it has been looked at
         self._idle: deque[Connection] = deque()
         self._left: list[object] = []  # what a parent had open: never to be used, nor to be closed
         self._guard = threading.RLock()
@@ -305,18 +311,23 @@ class Index:
         StorageError
             If the lock can't be had in time.
         """
-        with self.dialect.exclusive():
-            connection = self._take()
-            try:
-                connection.begin(write=True)
-                yield connection
-                connection.commit()
-            except BaseException:
-                # After a failed COMMIT the database may still be in the transaction: only closing is sure to end it.
-                self._drop(connection)
-                raise
-            self.dialect.after_commit(connection)
-            self._give(connection)
+        with self.dialect.exclusive(), self.write_locked() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write_locked(self) -> Iterator[Connection]:
+        """As :meth:`write`, for who holds the store's lock: see :meth:`SQLiteDialect.exclusive`."""
+        connection = self._take()
+        try:
+            connection.begin(write=True)
+            yield connection
+            connection.commit()
+        except BaseException:
+            # After a failed COMMIT the database may still be in the transaction: only closing is sure to end it.
+            self._drop(connection)
+            raise
+        self.dialect.after_commit(connection)
+        self._give(connection)
 
     @contextlib.contextmanager
     def bare(self) -> Iterator[Connection]:

@@ -64,7 +64,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "txstore.interrupts",
         "txstore.waiting",
         "txstore.locks",
+        "txstore.lifesigns",
         "txstore.holder",
+        "txstore.requests",
     ),
     # Segments, and fragments in them.
     (

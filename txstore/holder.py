@@ -7,14 +7,12 @@ however slow it is, and is garbage as soon as it is dead.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import heapq
 import os
-import re
 import struct
 import threading
-import uuid
 
+from txstore import lifesigns
 from txstore.descriptors import Descriptor, generation, guard
 from txstore.errors import StorageError
 from txstore.failures import storage_error
@@ -23,7 +21,6 @@ from txstore.failures import storage_error
 NO_VERSION = 2**63 - 1
 
 _VERSION = struct.Struct("<q")
-_NAME = re.compile(r"[0-9a-f]{32}")
 
 
 class Holder:
@@ -153,16 +150,7 @@ class Holder:
     def _open(self) -> Descriptor:
         lowest = self._lowest()
         try:
-            os.makedirs(self.directory, exist_ok=True)
-            while True:
-                identity = uuid.uuid4().bytes
-                path = os.path.join(self.directory, identity.hex())
-                file = Descriptor(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-                os.pwrite(file.number, _VERSION.pack(lowest), 0)
-                fcntl.flock(file.number, fcntl.LOCK_EX)
-                # Before it was locked, somebody may have taken it for a dead one's and removed it.
-                if os.fstat(file.number).st_nlink:
-                    break
+            identity, file = lifesigns.make(self.directory, _VERSION.pack(lowest))
         except OSError as error:
             raise storage_error(f"make a lock file in {self.directory}", error) from error
         self._id, self._written, self._file = identity, lowest, file
@@ -194,40 +182,12 @@ class Holder:
         """
         found: dict[bytes, int] = {}
         try:
-            names = os.listdir(directory)
-        except FileNotFoundError:
-            return found
+            for identity, file in lifesigns.living(os.fspath(directory)):
+                data = os.pread(file.number, 9, 0)
+                found[identity] = max(int(_VERSION.unpack(data)[0]), 0) if len(data) == 8 else 0
         except OSError as error:
-            raise storage_error(f"list {os.fspath(directory)}", error) from error
-        for name in names:
-            if _NAME.fullmatch(name):
-                path = os.path.join(directory, name)
-                try:
-                    version = _needed(path)
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    raise storage_error(f"look at the holder {path}", error) from error
-                if version is not None:
-                    found[bytes.fromhex(name)] = version
+            raise storage_error(f"list {os.fspath(directory)}, or read a file in it", error) from error
         return found
-
-
-def _needed(path: str) -> int | None:
-    """The version in the file of a holder that lives; None, and no file any more, when it is dead."""
-    file = Descriptor(path, os.O_RDONLY)
-    try:
-        # Shared, so that two who look at once do not take each other for the holder.
-        fcntl.flock(file.number, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        data = os.pread(file.number, 9, 0)
-        return max(int(_VERSION.unpack(data)[0]), 0) if len(data) == 8 else 0
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        return None
-    finally:
-        file.close()
 
 
 __all__ = ["NO_VERSION", "Holder"]

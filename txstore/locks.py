@@ -6,12 +6,13 @@ by age.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from txstore.descriptors import Descriptor, generation, guard
@@ -28,8 +29,14 @@ _RECENT_S = 0.001
 #: and gives them so long to wake up.
 _COURTESY_S = 0.0002
 
+_EVERYBODY = 2**31 - 1
+
 # By generation, too: a forked child must not wait for threads that it does not have.
 _mutexes: weakref.WeakValueDictionary[tuple[int, str], FairMutex] = weakref.WeakValueDictionary()
+
+
+class NotNeeded(Exception):
+    """Who holds the lock has done what one waits for, and will :meth:`call everybody <FileLock.call_everybody>`."""
 
 
 class FileLock:
@@ -64,6 +71,7 @@ class FileLock:
         self._queue: Descriptor | None = None
         self._bell: Bell | None = None
         self._released_at = 0.0
+        self._wake = 1  # how many, at the release
         self._deferred: Deferred | None = None  # of the owner
         self._mutex = FairMutex()
         self._mine = False  # held through this object; changed by the mutex's owner only
@@ -93,7 +101,8 @@ class FileLock:
         Parameters
         ----------
         check : callable
-            Called now and then while it waits; may raise, and nothing is locked then.
+            Called now and then while it waits; may raise, and nothing is locked then: :class:`NotNeeded` where who
+            holds the lock has done what it was for.
 
         Raises
         ------
@@ -122,7 +131,8 @@ class FileLock:
                 for descriptor in (self._lock, self._queue):
                     if descriptor is not None:
                         descriptor.unlock()
-                if self._bell is not None:
+                # It may have been rung for this one.
+                if self._bell is not None and not isinstance(error, NotNeeded):
                     self._bell.ring()
                 mutex.release()
             if isinstance(error, OSError) and not isinstance(error, StorageError):
@@ -176,17 +186,50 @@ class FileLock:
         try:
             self._lock.unlock()
             if self._bell is not None:
-                self._bell.ring()
+                self._bell.ring(self._wake)
+            self._wake = 1
             self._released_at = time.monotonic()
         finally:
             mutex.release()
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for it, be it in this process or in another one. For who holds it."""
+        if self._mutex.awaited:
+            return True
+        queue = self._queue
+        if queue is None or not queue.usable or not _locked(queue, _TRY):
+            return True  # or it can't be said
+        queue.unlock()
+        return False
+
+    def call_everybody(self) -> None:
+        """When it is released, all that wait look whether they still have to, not only the first. For who holds it."""
+        self._wake = _EVERYBODY
+
+    @contextlib.contextmanager
+    def taken(self, wait: Callable[[], None]) -> Iterator[None]:
+        """As the lock itself in a ``with`` statement, with what :meth:`acquire` calls while it waits."""
+        self._enter(wait)
+        try:
+            yield
+        finally:
+            self.__exit__(None, None, None)
+
     def __enter__(self) -> FileLock:
         """Take it, and put KeyboardInterrupt off until it has been given back; while it waits it can be interrupted."""
+        return self._enter(lambda: None)
+
+    def _enter(self, wait: Callable[[], None]) -> FileLock:
         deferred = Deferred()
         deferred.__enter__()
+
+        def look() -> None:
+            deferred.check()
+            wait()
+
         try:
-            self.acquire(deferred.check)
+            self.acquire(look)
         except BaseException as error:
             deferred.__exit__(type(error), error, error.__traceback__)
             raise
@@ -246,4 +289,4 @@ def _held_by(path: str) -> str:
     return f", held by process {' or '.join(pids)}" if pids else ""
 
 
-__all__ = ["FileLock"]
+__all__ = ["FileLock", "NotNeeded"]

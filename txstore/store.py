@@ -174,7 +174,8 @@ def _open_core(address: Address, *, create: bool = False) -> Core:
     try:
         with index.read() as connection:
             require_format(connection, str(root))
-            core.known_head = read_head(connection).head
+            head = read_head(connection)
+            core.known_head, index.identity = head.head, head.identity
     except BaseException:
         core.close()
         raise

@@ -59,10 +59,15 @@ class FairMutex:
         self._guard = threading.RLock()
         self._waiting: deque[tuple[int, threading.Lock]] = deque()
 
+    @property
+    def awaited(self) -> bool:
+        """Whether a thread waits for it."""
+        return bool(self._waiting)
+
     def acquire(self, timeout_s: float, check: Callable[[], None] = lambda: None) -> bool:
         """Take it; False after `timeout_s` seconds. Must not be called by its owner.
 
-        While it waits, it calls `check` now and then, which may raise.
+        Where it has to wait, it calls `check`: at once, now and then, and when its turn has come. That may raise.
         """
         me = threading.get_ident()
         with self._guard:
@@ -75,16 +80,20 @@ class FairMutex:
             self._waiting.append(entry)
         deadline = time.monotonic() + timeout_s
         try:
+            check()
             while not turn.acquire(timeout=max(min(deadline - time.monotonic(), _NAP_S), 0.0)):
                 check()
                 if time.monotonic() >= deadline:
                     break
+            # Not in the queue any more: it was handed over, be it in the very moment of giving up.
+            mine = not self._leave(entry)
+            if mine:
+                check()
+            return mine
         except BaseException:
             if not self._leave(entry):
                 self.release()
             raise
-        # Not in the queue any more: it was handed over, be it in the very moment of giving up.
-        return not self._leave(entry)
 
     def _leave(self, entry: tuple[int, threading.Lock]) -> bool:
         with self._guard:
@@ -142,8 +151,8 @@ class Bell:
         data = b"" if self._file is None else os.pread(self._file.number, _WORD_BYTES, 0)
         return int.from_bytes(data, sys.byteorder)
 
-    def ring(self) -> None:
-        """Wake the one that has waited longest. After what it is to see has happened."""
+    def ring(self, waiters: int = 1) -> None:
+        """Wake so many of those that have waited longest. After what they are to see has happened."""
         file, word = self._file, self._word
         if file is None or word is None or not file.usable:
             return
@@ -151,7 +160,7 @@ class Bell:
         following = (self._count() + 1) % (1 << 8 * _WORD_BYTES)
         with contextlib.suppress(OSError):  # a full disk: they look again after a while
             os.pwrite(file.number, following.to_bytes(_WORD_BYTES, sys.byteorder), 0)
-        if _futex(word, _WAKE, 1) > 0:
+        if _futex(word, _WAKE, waiters) == 1:
             # Else it may have to wait until this process sleeps, on the same processor, though another is idle.
             os.sched_yield()
 
@@ -165,7 +174,7 @@ class Bell:
         deadline : float
             On the clock ``time.monotonic``.
         check : callable
-            Called after each attempt that failed; may raise.
+            Called before each attempt; may raise.
 
         Returns
         -------
@@ -176,9 +185,9 @@ class Bell:
         while True:
             # Read before the attempt: if it rings in between, the kernel sees another count and does not wait.
             count = self._count()
+            check()
             if attempt():
                 return True
-            check()
             left = deadline - time.monotonic()
             if left <= 0:
                 self.ring()  # it may have been rung for this one

@@ -1,0 +1,87 @@
+"""Files by which a process shows that it lives: each is locked by its maker, and the lock goes with the process."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import uuid
+from collections.abc import Iterator
+
+from txstore.descriptors import Descriptor
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+
+
+def make(directory: str, data: bytes) -> tuple[bytes, Descriptor]:
+    """Make a file, its name 32 hexadecimal digits, and lock it for as long as the descriptor is open.
+
+    Parameters
+    ----------
+    directory : str
+        Where; made when it is not there.
+    data : bytes
+        What is in the file before anybody can see that it is locked.
+
+    Returns
+    -------
+    (bytes, Descriptor)
+        The 16 bytes that name it, and the file, open for reading and writing.
+
+    Raises
+    ------
+    OSError
+        If it can't be made or locked.
+    """
+    os.makedirs(directory, exist_ok=True)
+    while True:
+        identity = uuid.uuid4().bytes
+        file = Descriptor(os.path.join(directory, identity.hex()), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        os.pwrite(file.number, data, 0)
+        fcntl.flock(file.number, fcntl.LOCK_EX)
+        # Before it was locked, somebody may have taken it for a dead one's and removed it.
+        if os.fstat(file.number).st_nlink:
+            return identity, file
+
+
+def living(directory: str, flags: int = os.O_RDONLY) -> Iterator[tuple[bytes, Descriptor]]:
+    """The files whose makers live, each with its name and open until the next one; those of the dead are removed.
+
+    Raises
+    ------
+    OSError
+        If the directory or a file can't be read. ``filename`` says which.
+    """
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return
+    for name in names:
+        if not _NAME.fullmatch(name):
+            continue
+        path = os.path.join(directory, name)
+        try:
+            file = Descriptor(path, flags)
+        except FileNotFoundError:
+            continue
+        try:
+            if _locked(file):
+                yield bytes.fromhex(name), file
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+        finally:
+            file.close()
+
+
+def _locked(file: Descriptor) -> bool:
+    try:
+        # Shared, so that two who look at once do not take each other for the maker.
+        fcntl.flock(file.number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+__all__ = ["living", "make"]
