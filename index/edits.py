@@ -87,11 +87,9 @@ class Touched:
             If the value is not of that form.
         """
         try:
-            form, nodes, paths, appended, hulls = msgpack.unpackb(data, use_list=False)
-            if form != 1:
-                raise ValueError(f"form {form}")
-            if type(paths) is not tuple or set(map(type, chain(*nodes))) - {int} or set(map(type, paths)) - {str}:
-                raise ValueError("no nodes, or no paths")
+            nodes, paths, appended, hulls = _summary(data)
+            if type(paths) is not tuple or set(map(type, paths)) - {str}:
+                raise ValueError("no paths")
             return cls(
                 dict(nodes),
                 paths,
@@ -99,7 +97,34 @@ class Touched:
                 {node: _box(lo, hi) for node, lo, hi in hulls},
             )
         except (ValueError, TypeError, msgpack.UnpackException) as error:
-            raise CorruptionError(f"the summary of a commit is malformed: {error}") from error
+            raise _malformed(error) from error
+
+    @staticmethod
+    def changes(data: bytes) -> dict[int, int]:
+        """Only :attr:`nodes` of an encoded summary: all that those want to know who have nothing to commit.
+
+        Raises
+        ------
+        CorruptionError
+            If the value is not of that form.
+        """
+        try:
+            return dict(_summary(data)[0])
+        except (ValueError, TypeError, msgpack.UnpackException) as error:
+            raise _malformed(error) from error
+
+
+def _summary(data: bytes) -> tuple[Any, Any, Any, Any]:
+    form, nodes, paths, appended, hulls = msgpack.unpackb(data, use_list=False)
+    if form != 1:
+        raise ValueError(f"form {form}")
+    if set(map(type, chain.from_iterable(nodes))) - {int}:
+        raise ValueError("no nodes")
+    return nodes, paths, appended, hulls
+
+
+def _malformed(error: Exception) -> CorruptionError:
+    return CorruptionError(f"the summary of a commit is malformed: {error}")
 
 
 def _box(lo: Any, hi: Any) -> Box:

@@ -104,7 +104,7 @@ class Timeline:
             if version > self._upto:
                 seen = self._lineage.at(version)
                 for newer, data, committed_at in commitlog.touched_since(connection, seen, self._upto):
-                    self._note(newer, Touched.decode(data))
+                    self._note(newer, Touched.changes(data))
                     self._newest = newer, committed_at
                 self._upto = version
             self._maintenance = max(self._maintenance, head.maintenance)
@@ -143,18 +143,18 @@ class Timeline:
                 return False
             for between, summary in since:
                 if between > self._upto:
-                    self._note(between, summary)
+                    self._note(between, summary.nodes)
             for node, rows in shapes.items():
                 log = self._shapes.get(node)
                 if log is not None and self._unchanged(node, Change.SHAPE, log.upto):
                     log.extend(rows, version)
-            self._note(version, touched)
+            self._note(version, touched.nodes)
             self._newest = version, committed_at
             self._upto = version
             return True
 
-    def _note(self, version: int, touched: Touched) -> None:
-        for node, change in touched.nodes.items():
+    def _note(self, version: int, nodes: Mapping[int, int]) -> None:
+        for node, change in nodes.items():
             for flag in Change.ALL:
                 if change & flag:
                     self._changed[node, flag] = version

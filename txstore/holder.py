@@ -182,9 +182,12 @@ class Holder:
         """
         found: dict[bytes, int] = {}
         try:
-            for identity, file in lifesigns.living(os.fspath(directory)):
-                data = os.pread(file.number, 9, 0)
-                found[identity] = max(int(_VERSION.unpack(data)[0]), 0) if len(data) == 8 else 0
+            for path in lifesigns.found(os.fspath(directory)):
+                with lifesigns.living(path, os.O_RDONLY) as file:
+                    if file is not None:
+                        data = os.pread(file.number, 9, 0)
+                        version = max(int(_VERSION.unpack(data)[0]), 0) if len(data) == 8 else 0
+                        found[bytes.fromhex(os.path.basename(path))] = version
         except OSError as error:
             raise storage_error(f"list {os.fspath(directory)}, or read a file in it", error) from error
         return found

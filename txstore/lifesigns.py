@@ -45,34 +45,43 @@ def make(directory: str, data: bytes) -> tuple[bytes, Descriptor]:
             return identity, file
 
 
-def living(directory: str, flags: int = os.O_RDONLY) -> Iterator[tuple[bytes, Descriptor]]:
-    """The files whose makers live, each with its name and open until the next one; those of the dead are removed.
+def found(directory: str) -> list[str]:
+    """The paths of such files; none where there is no directory.
 
     Raises
     ------
     OSError
-        If the directory or a file can't be read. ``filename`` says which.
+        If the directory can't be read.
     """
     try:
-        names = os.listdir(directory)
+        return [os.path.join(directory, name) for name in os.listdir(directory) if _NAME.fullmatch(name)]
     except FileNotFoundError:
+        return []
+
+
+@contextlib.contextmanager
+def living(path: str, flags: int) -> Iterator[Descriptor | None]:
+    """A file, open as `flags` say, where its maker lives; else None, and the file is removed.
+
+    Raises
+    ------
+    OSError
+        If it can't be looked at.
+    """
+    try:
+        file = Descriptor(path, flags)
+    except FileNotFoundError:
+        yield None
         return
-    for name in names:
-        if not _NAME.fullmatch(name):
-            continue
-        path = os.path.join(directory, name)
-        try:
-            file = Descriptor(path, flags)
-        except FileNotFoundError:
-            continue
-        try:
-            if _locked(file):
-                yield bytes.fromhex(name), file
-            else:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-        finally:
-            file.close()
+    try:
+        if _locked(file):
+            yield file
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            yield None
+    finally:
+        file.close()
 
 
 def _locked(file: Descriptor) -> bool:
@@ -84,4 +93,4 @@ def _locked(file: Descriptor) -> bool:
     return False
 
 
-__all__ = ["living", "make"]
+__all__ = ["found", "living", "make"]

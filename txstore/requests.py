@@ -198,10 +198,11 @@ class Requests:
         """
         found: list[Taken] = []
         with contextlib.suppress(OSError):
-            for identity, file in lifesigns.living(self._directory, os.O_RDWR):
-                taken = _take(os.path.join(self._directory, identity.hex()), file)
-                if taken is not None:
-                    found.append(taken)
+            for path in lifesigns.found(self._directory):
+                with contextlib.suppress(OSError), lifesigns.living(path, os.O_RDWR) as file:
+                    taken = None if file is None else _take(path, file)
+                    if taken is not None:
+                        found.append(taken)
         return found
 
     def close(self) -> None:
