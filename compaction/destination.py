@@ -43,8 +43,6 @@ class Destination:
         Where it will lie; absolute.
     replace : bool
         Whether it may take the place of an earlier export, or of another Zarr hierarchy.
-    sync : bool
-        Whether :meth:`commit` waits until the bytes have reached the disk.
 
     Raises
     ------
@@ -64,10 +62,9 @@ class Destination:
     #: Whether :meth:`clone` is worth trying.
     clones = False
 
-    def __init__(self, final: str, *, replace: bool, sync: bool) -> None:
+    def __init__(self, final: str, *, replace: bool) -> None:
         self.final = final
         self._replace = replace
-        self._sync = sync
         self._parent, name = os.path.split(final)
         self._prefix = f".{_short(name)}."
         try:
@@ -121,8 +118,11 @@ class Destination:
         """
         try:
             self._finish()
+            if self._replace and self._guard is None:
+                # Another export has come to lie there meanwhile; who brings it up to date takes over files by path.
+                self._guard = _only_one(self.final)
             self._move()
-            for directory in self._above if self._sync else ():
+            for directory in self._above:
                 _sync_directory(directory)
         except OSError as error:
             raise storage_error(f"move what was exported to {self.final}", error) from error
@@ -164,6 +164,8 @@ class Destination:
     def _release(self) -> None:
         for number in (getattr(self, "_lock", None), self._guard):
             if number is not None:
+                with contextlib.suppress(OSError):
+                    fcntl.flock(number, fcntl.LOCK_UN)  # a child that was forked meanwhile has it, too
                 os.close(number)
         self._lock = self._guard = None  # type: ignore[assignment]
 

@@ -27,6 +27,7 @@ from txstore.compaction.progress import Meter, Progress
 from txstore.core import Core
 from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError, StorageError
 from txstore.index import commitlog
+from txstore.index.commitlog import Identity
 from txstore.index.engine import Head, read_head
 from txstore.index.timeline import Timeline
 from txstore.reader import ArrayView
@@ -142,8 +143,7 @@ def export(
     known = _reference(version, branch)
     with _held(core, known) as (state, timeline):
         found = plan(core, state, timeline, options)
-        sync = core.storage.sync
-        destination = open_destination(dest, core.address.root, replace=overwrite or incremental, sync=sync)
+        destination = open_destination(dest, core.address.root, replace=overwrite or incremental)
         try:
             since = _since(core, state, timeline, destination, options, overwrite) if incremental else None
             run = _Run(core, options, found, destination, since, executor, Meter(progress, None, "chunks"))
@@ -235,11 +235,11 @@ class _Run:
         """Documents, marker, chunks."""
         with self._core.index.read() as connection:
             head = read_head(connection)
-            txid = commitlog.txid_of(connection, state.commit)
+            made = commitlog.identity(connection, state.commit)
         for key, data in documents(self._plan.members, self._options.zarr_format, consolidated=consolidated):
             self._destination.put(key, data)
         if self._plan.arrays and not isinstance(self._destination, ZipDestination):
-            key, marker = self._marker(head, state, txid)
+            key, marker = self._marker(head, made)
             self._destination.put(key, marker.encode())
         if self._meter.wanted:
             for member, view in self._plan.arrays:
@@ -253,7 +253,7 @@ class _Run:
                 names = folders_of(self._destination.final, self._since.arrays[node])
                 self._note(Done(deleted=sum(len(some) for _, some in names)))
 
-    def _marker(self, head: Head, state: State, txid: bytes) -> tuple[str, Marker]:
+    def _marker(self, head: Head, made: Identity) -> tuple[str, Marker]:
         arrays = [
             Exported(member.path, view.node, view.shape, fingerprint(member.form))
             for member, view in self._plan.arrays
@@ -261,7 +261,7 @@ class _Run:
         ]
         first = min(arrays, key=lambda one: one.path.split("/")).path
         options = asdict(self._options)
-        marker = Marker(head.uuid.hex(), head.epoch, state.branch, state.commit, txid.hex(), options, tuple(arrays))
+        marker = Marker(head.uuid.hex(), head.epoch, made, options, tuple(arrays))
         return f"{first}/{MARKER}", marker
 
     def _writer(self, member: Member, view: ArrayView, since: Since | None) -> ArrayWriter:
@@ -314,7 +314,7 @@ class _Run:
         )
 
 
-def open_destination(dest: str | os.PathLike[str], store_root: str, *, replace: bool, sync: bool) -> Destination:
+def open_destination(dest: str | os.PathLike[str], store_root: str, *, replace: bool) -> Destination:
     """The destination that a path names: a zip file where it ends in ``.zip``, a directory otherwise.
 
     Raises
@@ -334,7 +334,7 @@ def open_destination(dest: str | os.PathLike[str], store_root: str, *, replace: 
     if os.path.commonpath([final, root]) in (final, root):
         raise InvalidInputError(f"{final} lies in the store {root} or around it; export to another place")
     kind = ZipDestination if final.endswith(".zip") else DirectoryDestination
-    return kind(final, replace=replace, sync=sync)
+    return kind(final, replace=replace)
 
 
 __all__ = ["ExportReport", "export"]

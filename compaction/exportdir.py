@@ -103,8 +103,7 @@ class DirectoryDestination(Destination):
             os.close(number)
 
     def _finish(self) -> None:
-        if self._sync:
-            sync_filesystem(self._lock, self._staged)
+        sync_filesystem(self._lock, self._staged)
 
     def _move(self) -> None:
         try:

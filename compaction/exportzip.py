@@ -73,8 +73,7 @@ class ZipDestination(Destination):
     def _finish(self) -> None:
         self._zip.close()
         self._file.flush()
-        if self._sync:
-            os.fsync(self._file.fileno())
+        os.fsync(self._file.fileno())
         self._file.close()
 
     def _move(self) -> None:

@@ -127,22 +127,22 @@ class Since:
         self._root = root
         with core.index.read() as connection:
             head = read_head(connection)
-            if old.arrays and (old.store != head.uuid.hex() or old.epoch != head.epoch or old.version > head.head):
+            if old.arrays and (old.store != head.uuid.hex() or old.epoch != head.epoch or old.made.version > head.head):
                 raise AlreadyExistsError(f"{root} is no export of this store; {ADVICE}")
-            if old.arrays and old.txid != commitlog.txid_of(connection, old.version).hex():
+            if old.arrays and old.made != commitlog.identity(connection, old.made.version):
                 raise AlreadyExistsError(
-                    f"{root} holds another version {old.version} than this store has, which is a copy or was restored "
-                    f"from one; {ADVICE}"
+                    f"{root} holds another version {old.made.version} than this store has, which is a copy or was "
+                    f"restored from one; {ADVICE}"
                 )
             if old.arrays and dict(old.options) != dict(options):
                 differ = ", ".join(sorted(key for key in options if old.options.get(key) != options[key]))
                 raise InvalidInputError(f"{root} was exported with another {differ}; use the same, or {ADVICE}")
-            before = branches.lineage(connection, old.branch, old.version)
+            before = branches.lineage(connection, old.made.branch, old.made.version)
             self._parted = parted(before, seen)
             if old.arrays:
                 self._require_rows(head)
             self._sides = [before, seen]
-            self._linear = self._parted == old.version
+            self._linear = self._parted == old.made.version
             self._touched: dict[int, int] = {}
             for side in self._sides:
                 for _, data, _ in commitlog.touched_since(connection, side, self._parted):

@@ -12,12 +12,13 @@ from typing import Any
 from txstore.compaction.profiles import Form
 from txstore.errors import AlreadyExistsError
 from txstore.failures import storage_error
+from txstore.index.commitlog import Identity
 
 #: The file with the marker. It lies in the first array's directory, where no reader lists: at the root zarr-python
 #: would warn of it.
 MARKER = ".txstore-export.json"
 #: The number of the form of the marker, and of what the exported bytes are made like. Raised with either.
-FORMAT = 2
+FORMAT = 3
 
 #: What to do where an export can't be brought up to date.
 ADVICE = "export it whole with overwrite=True"
@@ -57,11 +58,10 @@ class Marker:
         The UUID of the store, hexadecimal.
     epoch : int
         Of the store: raised when it was restored from a copy, after which versions mean something else.
-    branch, version : int
-        Of the state that was exported.
-    txid : str
-        Of the transaction that made that version, hexadecimal; empty for version 0. In a store that was copied, or
-        restored from a copy, the same number may mean something else.
+    made : Identity
+        The commit that was exported. In a store that was copied, or restored from a copy, its number may be another
+        one's, and so may the number of a branch that has no commits of its own, and an id that the maker of a
+        transaction has chosen; but not all of these and the microsecond.
     options : dict
         JSON values: those arguments of the export that its bytes depend on.
     arrays : tuple of Exported
@@ -70,9 +70,7 @@ class Marker:
 
     store: str
     epoch: int
-    branch: int
-    version: int
-    txid: str
+    made: Identity
     options: Mapping[str, Any]
     arrays: tuple[Exported, ...]
 
@@ -82,9 +80,10 @@ class Marker:
             "format": FORMAT,
             "store": self.store,
             "epoch": self.epoch,
-            "branch": self.branch,
-            "version": self.version,
-            "txid": self.txid,
+            "version": self.made.version,
+            "branch": self.made.branch,
+            "txid": self.made.txid.hex(),
+            "committed_at": self.made.committed_at,
             "options": self.options,
             "arrays": [[one.path, one.node, one.shape, one.form] for one in self.arrays],
         }
@@ -107,8 +106,11 @@ class Marker:
                 Exported(str(path), int(node), tuple(map(int, shape)), str(form))
                 for path, node, shape, form in value["arrays"]
             )
-            epoch, branch, version = (int(value[key]) for key in ("epoch", "branch", "version"))
-            return cls(str(value["store"]), epoch, branch, version, str(value["txid"]), dict(value["options"]), arrays)
+            epoch, version, branch, committed_at = (
+                int(value[key]) for key in ("epoch", "version", "branch", "committed_at")
+            )
+            made = Identity(version, branch, bytes.fromhex(value["txid"]), committed_at)
+            return cls(str(value["store"]), epoch, made, dict(value["options"]), arrays)
         except (KeyError, TypeError) as error:
             raise ValueError(f"it is malformed: {error!r}") from error
 
@@ -161,7 +163,7 @@ def read_marker(root: str) -> Marker:
     """
     first = first_array(root)
     if first is None:
-        return Marker("", 0, 0, 0, "", {}, ())
+        return Marker("", 0, Identity(), {}, ())
     try:
         with open(os.path.join(root, first, MARKER), "rb") as file:
             return Marker.decode(file.read())

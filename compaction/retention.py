@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from txstore.commits import to_us
+from txstore.compaction.renaming import sync_filesystem
 from txstore.core import Core
 from txstore.errors import InvalidInputError
+from txstore.failures import storage_error
 from txstore.holder import Holder
 from txstore.index import branches, commitlog, retention
 from txstore.index import engine as clock
@@ -137,6 +140,8 @@ def vacuum(store: Store, *, dry_run: bool = False, throttle: Callable[[int], Non
             sum(len(rows.fragments) for rows in found), sum(len(rows.bases) for rows in found), 0, 0, 0, 0, True
         )
     try:
+        if found:
+            _sync(core)  # what stands in for what goes: bases, their rows and their files
         for rows in found:
             for step in retention.steps(rows):
                 pause(0)
@@ -150,11 +155,35 @@ def vacuum(store: Store, *, dry_run: bool = False, throttle: Callable[[int], Non
     return VacuumReport(freed.fragments, freed.bases, freed.segments, freed.inline, freed.intents, freed.bytes)
 
 
+def _sync(core: Core) -> None:
+    """Bring to the disk what was left to the system, here or by other processes; in most stores there is no such thing.
+
+    Raises
+    ------
+    StorageError
+        If the system can't.
+    """
+    if core.synced:
+        return
+    root = core.address.root
+    try:
+        number = os.open(root, os.O_RDONLY)
+        try:
+            sync_filesystem(number, root)
+        finally:
+            os.close(number)
+    except OSError as error:
+        raise storage_error(f"sync {root}", error) from error
+
+
 def _delete_files(core: Core, freed: retention.Freed, pause: Callable[[int], None]) -> None:
     """The second phase: files first, their rows when the files are gone. A crash in between is simply gone on with."""
     buried = []
+    doomed = retention.doomed(core.index)
+    if doomed:
+        _sync(core)  # no row that points to what is deleted may come back after a power failure
     try:
-        for segment, size in retention.doomed(core.index):
+        for segment, size in doomed:
             pause(0)
             core.storage.delete(segment_key(segment))
             buried.append(segment)

@@ -78,10 +78,19 @@ def commit_row(connection: Connection, version: int) -> CommitRow | None:
     return None if row is None else CommitRow._make(row)
 
 
-def txid_of(connection: Connection, version: int) -> bytes:
-    """The transaction that made a version; empty for 0, and for one that is none."""
-    row = commit_row(connection, version) if version else None
-    return b"" if row is None else row.txid
+class Identity(NamedTuple):
+    """What tells a commit from one that has its number in a copy of the store; all zero for the empty version 0."""
+
+    version: int = 0
+    branch: int = 0
+    txid: bytes = b""
+    committed_at: int = 0
+
+
+def identity(connection: Connection, version: int) -> Identity:
+    """What is to be known of a commit to find out later whether it is still the same; empty for one that is none."""
+    row = commit_row(connection, version)
+    return Identity() if row is None else Identity(row.version, row.branch or 0, row.txid, row.committed_at)
 
 
 def commits(

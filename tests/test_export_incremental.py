@@ -6,6 +6,9 @@ import json
 import os
 import random
 import shutil
+import signal
+import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,9 @@ from txstore.boxes import Box, full
 from txstore.compaction.exportmeta import chunk_index, chunk_key
 from txstore.compaction.incremental import Changes, parted
 from txstore.compaction.marker import MARKER, Marker, first_array
-from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError
+from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError, StorageError
 from txstore.index.branches import Lineage
+from txstore.index.commitlog import Identity
 from txstore.spans import cells_in
 
 LAYOUTS: list[dict[str, Any]] = [
@@ -359,7 +363,7 @@ def test_a_hierarchy_of_others_is_refused(store: Any, tmp_path: Path) -> None:
     store.export(out)
     (marker,) = out.rglob(MARKER)
     text = marker.read_text()
-    for wrong in (None, "", "{}", "[1]", text.replace('"format": 2', '"format": 99'), text[: len(text) // 2]):
+    for wrong in (None, "", "{}", "[1]", text.replace('"format": 3', '"format": 99'), text[: len(text) // 2]):
         store.export(out, overwrite=True)
         marker.unlink()
         if wrong is not None:
@@ -408,7 +412,7 @@ def test_below_the_conflict_horizon_it_is_refused(store: Any, tmp_path: Path) ->
         store.vacuum()
     horizon = store.info()["conflict_horizon"]
     (marker,) = out.rglob(MARKER)
-    if Marker.decode(marker.read_bytes()).version >= horizon:
+    if Marker.decode(marker.read_bytes()).made.version >= horizon:
         # However long rows are kept: below the horizon nothing is guessed.
         value = json.loads(marker.read_text())
         if horizon == 0:
@@ -451,9 +455,10 @@ def test_where_links_can_not_be_made_files_are_copied(
 
 
 def test_a_marker_survives_its_json() -> None:
-    text = b'{"format": 2, "store": "ab", "epoch": 0, "branch": 1, "version": 2, "txid": "cd", "options": {}, '
-    text += b'"arrays": []}'
-    assert Marker.decode(Marker.decode(text).encode()) == Marker("ab", 0, 1, 2, "cd", {}, ())
+    text = b'{"format": 3, "store": "ab", "epoch": 0, "version": 2, "branch": 1, "txid": "cd", "committed_at": 7, '
+    text += b'"options": {}, "arrays": []}'
+    marker = Marker("ab", 0, Identity(2, 1, b"\xcd", 7), {}, ())
+    assert Marker.decode(Marker.decode(text).encode()) == marker
 
 
 def test_the_first_array_is_found_by_name(tmp_path: Path) -> None:
@@ -486,3 +491,113 @@ def test_what_a_restored_copy_has_made_anew_is_not_mistaken(open_store: Any, tmp
     restored.export(tmp_path / "old", incremental=True)
     with opened(tmp_path / "old") as root:
         same(root["a"][...], restored["a"][...])
+
+
+def test_a_branch_of_a_restored_copy_with_the_same_number_is_not_mistaken(open_store: Any, tmp_path: Path) -> None:
+    store = open_store()
+    create(store, "a", np.zeros(64, "i4"), chunks=(8,))
+    store.create_branch("dev")
+    put(store, "a", np.s_[0:8], 100)
+    put(store, "a", np.s_[8:16], 5, branch="dev")
+    store.close()
+    shutil.copytree(tmp_path / "store", tmp_path / "backup")
+    store = open_store()
+    store.create_branch("release", version=4)
+    store.export(tmp_path / "out", branch="release")
+    store.close()
+    restored = open_store("backup")
+    restored.create_branch("other", version=3)
+    put(restored, "a", np.s_[32:40], 7)
+    restored.export(tmp_path / "out", incremental=True)
+    with opened(tmp_path / "out") as root:
+        same(root["a"][...], restored["a"][...])
+
+
+def test_a_transaction_id_that_is_used_again_in_a_restored_copy_is_not_mistaken(
+    open_store: Any, tmp_path: Path
+) -> None:
+    job = uuid.uuid5(uuid.NAMESPACE_URL, "nightly")
+    store = open_store()
+    create(store, "a", np.zeros(64, "i4"), chunks=(8,))
+    store.close()
+    shutil.copytree(tmp_path / "store", tmp_path / "backup")
+    store = open_store()
+    put(store, "a", np.s_[0:8], 1)
+    put(store, "a", np.s_[8:16], 2, txid=job)
+    store.export(tmp_path / "out")
+    store.close()
+    restored = open_store("backup")
+    put(restored, "a", np.s_[16:24], 9)
+    put(restored, "a", np.s_[8:16], 2, txid=job)
+    refused(restored, tmp_path / "out", AlreadyExistsError, "another version 3 than this store has")
+
+
+class Pause:
+    """Stops an export where it begins with an array, until it is told to go on."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.reached, self.on = threading.Event(), threading.Event()
+
+    def __call__(self, progress: Any) -> None:
+        if progress.label == self.label and not self.reached.is_set():
+            self.reached.set()
+            assert self.on.wait(20)
+
+
+def test_an_export_does_not_take_the_place_of_one_that_is_being_brought_up_to_date(store: Any, tmp_path: Path) -> None:
+    """Begun while there was nothing in its place, it would pull older chunks under the feet of the other one."""
+    out = tmp_path / "out"
+    for name in "ab":
+        create(store, name, np.full(64, 1, "i4"), chunks=(8,))
+    results: dict[str, Any] = {}
+
+    def exporting(name: str, **options: Any) -> threading.Thread:
+        def work() -> None:
+            try:
+                results[name] = store.export(out, **options)
+            except BaseException as error:
+                results[name] = error
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        return thread
+
+    slow, pause = Pause("a"), Pause("a")
+    first = exporting("first", overwrite=True, progress=slow)
+    assert slow.reached.wait(20)
+    put(store, "b", ..., 2)
+    exporting("second", overwrite=True).join()
+    put(store, "a", np.s_[0:8], 3)
+    third = exporting("third", incremental=True, progress=pause)
+    assert pause.reached.wait(20)
+    slow.on.set()
+    first.join()
+    pause.on.set()
+    third.join()
+    assert isinstance(results["first"], StorageError), results
+    assert not isinstance(results["third"], BaseException), results
+    with opened(out) as root:
+        for name in "ab":
+            same(root[name][...], store[name][...])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_was_forked_meanwhile_does_not_keep_the_place(store: Any, tmp_path: Path) -> None:
+    create(store, "a", np.zeros(64, "i4"), chunks=(8,))
+    children: list[int] = []
+
+    def fork(progress: Any) -> None:
+        if not children:
+            child = os.fork()
+            if not child:
+                signal.pause()
+            children.append(child)
+
+    try:
+        store.export(tmp_path / "out", progress=fork)
+        store.export(tmp_path / "out", incremental=True)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)

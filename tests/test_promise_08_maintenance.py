@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from histories import append, conflict, create, files, noise, put, resize, same, sql
 
+from txstore.compaction import retention
 from txstore.errors import ConflictError, SnapshotExpiredError
+from txstore.index import retention as rows
+from txstore.storage import LocalStorage
 
 MAINTENANCE: dict[str, Callable[[Any], object]] = {
     "compact": lambda store: store.compact(),
@@ -405,3 +408,30 @@ def test_two_compactions_at_once_are_both_harmless(store: Any) -> None:
     assert failures == []
     for version, expected in versions.items():
         same(store.snapshot(version=version)["a"][...], expected)
+
+
+@pytest.mark.parametrize("durability", ["full", "os"])
+def test_what_stands_in_for_what_is_deleted_is_on_the_disk_before(
+    open_store: Any, monkeypatch: pytest.MonkeyPatch, durability: str
+) -> None:
+    """Once anybody has left syncing to the system, whoever vacuums syncs: a power failure would leave neither."""
+    careless, store = open_store(durability=durability, inline_bytes=0), open_store(inline_bytes=0)
+    create(careless, "a", np.zeros(64, "i4"), chunks=(8,))
+    put(careless, "a", np.s_[1:7], np.arange(6))
+    careless.compact()
+    careless.expire(keep_last=1)
+    steps: list[str] = []
+
+    def note(name: str, real: Any) -> Any:
+        def call(*args: Any) -> Any:
+            steps.append(name)
+            return real(*args)
+
+        return call
+
+    monkeypatch.setattr(retention, "sync_filesystem", note("sync", retention.sync_filesystem))
+    monkeypatch.setattr(rows, "doom", note("rows", rows.doom))
+    monkeypatch.setattr(LocalStorage, "delete", note("delete", LocalStorage.delete))
+    assert store.vacuum().segments
+    expected = ["rows", "delete"] if durability == "full" else ["sync", "rows", "sync", "delete"]
+    assert [step for step, before in zip(steps, ["", *steps], strict=False) if step != before] == expected

@@ -99,6 +99,11 @@ class Core:
         self._timelines: dict[int, Timeline] = {}
         self._main: tuple[State, Timeline] | None = None  # the newest state of main that is known
 
+    @property
+    def synced(self) -> bool:
+        """Whether all that is committed is on the disk; no longer once anybody has written with ``durability="os"``."""
+        return not os.path.exists(os.path.join(os.path.dirname(self.locks), "unsynced"))
+
     def check_open(self) -> None:
         """Raise StoreClosedError after :meth:`close`."""
         if self.closed:

@@ -29,6 +29,7 @@ from txstore.errors import (
     StorageError,
     StoreNotFoundError,
 )
+from txstore.failures import storage_error
 from txstore.identity import fresh_id
 from txstore.index import branches, commitlog, lookup
 from txstore.index.commit import commit, resolve
@@ -160,6 +161,12 @@ def _open_core(address: Address, *, create: bool = False) -> Core:
         sync=sync,
         timeout_s=config["lock_timeout_s"],
     )
+    unsynced = root / "locks" / "unsynced"
+    if not sync and not read_only:
+        try:
+            unsynced.touch()
+        except OSError as error:
+            raise storage_error(f"make {unsynced}", error) from error
     index = Index(dialect)
     core = Core(
         address,
