@@ -28,8 +28,9 @@ STAGED = 2**62
 #: takes no longer than to wake a thread for them.
 _AHEAD = 2
 _BATCH_BYTES = 128 << 10
-#: Padding an edge tile to a whole chunk may cost at most this factor in cells.
-_PAD_FACTOR = 2
+#: Padding edge tiles to whole chunks may cost at most this factor in cells. Compaction and export then take them over
+#: as they are, but whoever writes or reads them pays for the padding as for cells.
+_PAD_FACTOR = 4 / 3
 #: A masked fragment that touches fewer than one in this many tiles of its frame is cut into one per chunk.
 _SPARSE = 16
 
