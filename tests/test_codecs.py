@@ -328,6 +328,30 @@ def test_a_frame_without_a_declared_size_is_read() -> None:
             chain("zstd").decode(data, shape)
 
 
+@pytest.mark.parametrize("level", [-5, 1, 3, 4, 9])
+@pytest.mark.parametrize("checksum", [False, True])
+def test_a_tile_may_be_several_frames(level: int, checksum: bool) -> None:
+    codec = chain([{"name": "zstd", "configuration": {"level": level, "checksum": checksum}}])
+    small = np.zeros((32, 1024), F4)
+    assert codec.parts(small)[0] is small and codec.parts(small[:0])[0].size == 0
+    for count in (129, 256, 512, 513, 1500):  # KiB
+        tile = np.random.default_rng(count).integers(0, 50, (count, 256)).astype(F4).T
+        parts = codec.parts(tile)
+        assert same_bits(np.concatenate([part.ravel() for part in parts]), tile.ravel())
+        encoded = [codec.encode(part) for part in parts]
+        assert same_bits(codec.decode(b"".join(encoded), tile.shape), np.ascontiguousarray(tile))
+        for bad in (encoded[:-1], [*encoded, encoded[0]], [encoded[0][:-9], *encoded[1:]], [*encoded, b"\0" * 9]):
+            with pytest.raises(CorruptionError):
+                codec.decode(b"".join(bad), tile.shape)
+    assert len(parts) > 1
+
+
+def test_other_chains_have_no_parts() -> None:
+    tile = np.zeros((1 << 10, 1 << 10), F4)
+    for codecs in ("auto", "numcodecs.lz4", "gzip", ["zstd", "crc32c"], ()):
+        assert chain(codecs).parts(tile)[0] is tile
+
+
 # --- several tiles at once -----------------------------------------------------------------------
 
 
@@ -357,7 +381,12 @@ def test_a_tile_of_another_size_does_not_move_its_neighbours() -> None:
         if name.startswith("zstd"):
             with pytest.raises(CorruptionError):
                 joined(codec, [right, bomb], [10, 10])
-    # What declares no size is decoded by itself.
+    # What declares no size, or has several frames, is decoded by itself.
+    half, rest = (codec.encode(part) for part in (np.arange(4, dtype="i4"), np.arange(4, 10, dtype="i4")))
+    assert joined(codec, [right, half + rest], [10, 10]).tolist() == 2 * list(range(10))
+    for encoded in ([half, rest + right], [half + rest + half, right], [half + right, rest]):
+        with pytest.raises(CorruptionError):
+            joined(codec, encoded, [10, 10])
     zeros = b"\x28\xb5\x2f\xfd\x00\x58" + (40 << 3 | 0b011).to_bytes(3, "little") + b"\0"
     assert joined(codec, [zeros, right], [10, 10]).tolist() == 10 * [0] + list(range(10))
     with pytest.raises(CorruptionError):

@@ -234,6 +234,23 @@ def stored_bytes(store: Any, path: str) -> dict[tuple[int, ...], bytes]:
     return found
 
 
+def test_edges_that_are_mostly_padding_are_whole_chunks_after_compaction(store: Any, tmp_path: Path) -> None:
+    values = np.arange(1, 145, dtype="f4").reshape(6, 24)
+    create(store, "a", values, chunks=(4, 16), codecs=())
+    snapshot = store.snapshot()
+    view = snapshot._tree.view(snapshot["a"]._row, "a")
+    assert isinstance(view.chunk((0, 0)), Place) and not isinstance(view.chunk((1, 1)), Place)
+    (fragment,) = snapshot["a"].fragments()
+    assert fragment.directory((4, 16)).nbytes == values.nbytes
+    store.export(tmp_path / "before")
+    store.compact()
+    assert {len(data) for data in stored_bytes(store, "a").values()} == {4 * 16 * 4}
+    store.export(tmp_path / "after")
+    assert contents(tmp_path / "before") == contents(tmp_path / "after")
+    with opened(tmp_path / "after") as root:
+        same(root["a"][...], values)
+
+
 @layouts
 @pytest.mark.parametrize("compacted", [False, True])
 def test_whole_chunks_are_copied_undecoded(

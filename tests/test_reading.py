@@ -97,3 +97,37 @@ def test_a_large_read_begins_anew_after_a_segment_was_missing(
     store["a"].read(np.s_[...], out=into)
     assert calls > 5
     assert np.array_equal(into, model)
+
+
+def test_a_large_tile_is_several_frames_until_it_is_a_chunk(store: Any) -> None:
+    zstd = [{"name": "zstd", "configuration": {"level": 3}}]
+    model = np.random.default_rng(3).integers(0, 99, (5, 256, 256)).astype("f4")
+    with store.transaction() as tx:
+        tx.create_array("a", shape=(0, 256, 256), dtype="f4", chunks=(4, 256, 256), shards=None, codecs=zstd)
+    for plane in model:
+        with store.transaction() as tx:
+            tx["a"].append(plane)
+            assert np.array_equal(tx["a"][-1], plane)
+    assert store["a"][...].tobytes() == model.tobytes()
+    assert store["a"][2:4, 3:7, 5:].tobytes() == model[2:4, 3:7, 5:].tobytes()
+    frames = [_frames(store, fragment) for fragment in _view(store).stored_fragments(None)]
+    assert frames == 5 * [[2]]
+    store.compact()
+    (base,) = _view(store).stored_fragments(None)
+    assert _frames(store, base) == [1, 1]
+    assert store["a"][...].tobytes() == model.tobytes()
+    with store.transaction() as tx:
+        tx["a"][0:4] = model[1:]  # a whole chunk at once
+    *_, written = _view(store).stored_fragments(None)
+    assert _frames(store, written) == [1]
+
+
+def _view(store: Any) -> Any:
+    snapshot = store.snapshot()
+    return snapshot._tree.view(snapshot["a"]._row, "a")
+
+
+def _frames(store: Any, fragment: Any) -> list[int]:
+    """How many zstd frames the tiles of a fragment have."""
+    directory = fragment.directory(_view(store).grid.chunks)
+    return [_view(store).fetch(place).count(b"\x28\xb5\x2f\xfd") for _, place in directory.places()]

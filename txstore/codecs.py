@@ -54,7 +54,7 @@ class TileCodec:
     Immutable, safe for threads and forks, and can be pickled. numcodecs lets go of the interpreter's lock.
     """
 
-    __slots__ = ("_decode_frames", "_stages", "_undo", "codecs", "dtype", "raw")
+    __slots__ = ("_cut", "_decode_frames", "_stages", "_undo", "codecs", "dtype", "raw")
 
     def __init__(self, dtype: np.dtype[Any], codecs: Codecs) -> None:
         self.dtype = dtype
@@ -63,6 +63,7 @@ class TileCodec:
         self._stages = tuple(each.encode for each in stages)
         self.raw = not stages and not _SWAP
         self._decode_frames = stages[0].decode_frames if len(stages) == 1 else None
+        self._cut = stages[0].cut if len(stages) == 1 else None
         # Backwards, each with what was added to the length before it. Two compressors in a row are refused by
         # resolve_codecs, and so the length before each is known; for a checksum behind one it is not needed.
         undo = []
@@ -117,6 +118,29 @@ class TileCodec:
         except (ValueError, RuntimeError, OverflowError) as error:
             raise InvalidInputError(f"a tile of {array.nbytes} bytes can't be encoded by {self!r}: {error}") from error
         return data if type(data) is bytes else bytes(data)
+
+    def parts(self, array: NDArray[Any]) -> list[NDArray[Any]]:
+        """What may be encoded apart: encoded, and put back to back, the parts are a form of the whole.
+
+        Not the form that :meth:`encode` makes of it, and not one that every reader of Zarr understands.
+
+        Parameters
+        ----------
+        array : ndarray
+            As for :meth:`encode`.
+
+        Returns
+        -------
+        list of ndarray
+            The array alone where it is small or the codec knows no parts; otherwise 1-d, in C order.
+        """
+        if self._cut is None:
+            return [array]
+        n_cells = max(1, self._cut(array.nbytes) // self.dtype.itemsize)
+        if array.size <= n_cells:
+            return [array]
+        flat = np.ascontiguousarray(array).reshape(-1)
+        return [flat[start : start + n_cells] for start in range(0, flat.size, n_cells)]
 
     def decode(self, data: Any, shape: Sequence[int], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """The cells of an encoded tile.

@@ -16,8 +16,9 @@ from txstore.segment import Kind, Place
 from txstore.source import TileSource
 from txstore.storage import MissingFileError
 
-#: Tiles are decoded together up to so many bytes of cells, which stay in a core's cache until they are pasted.
-_TOGETHER_BYTES = 1 << 20
+#: Tiles are decoded together up to so many bytes of cells, which stay in a core's cache until they are pasted; one of
+#: more than half as many goes alone, and so straight to where it belongs.
+_TOGETHER_BYTES = 256 << 10
 
 _ACCUMULATE: Final[dict[Kind, np.ufunc]] = {Kind.ADD: np.add, Kind.MIN: np.minimum, Kind.MAX: np.maximum}
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 _Part = TypeVar("_Part")
 
-#: So few parts the caller does alone: to wake a thread takes as long as to do one.
+#: So few parts of a read the caller does alone: to wake a thread takes as long as to do one.
 _ALONE = 3
 
 
@@ -34,7 +34,7 @@ class Crew:
         self._pool = pool
         self._helpers = 0 if pool is None else size - 1
 
-    def share(self, parts: Iterator[_Part], work: Callable[[_Part], None]) -> None:
+    def share(self, parts: Iterator[_Part], work: Callable[[_Part], None], *, alone: int = _ALONE) -> None:
         """Do some work on every part, in any order.
 
         Parameters
@@ -43,15 +43,17 @@ class Crew:
             Asked for the next one by whoever is free, one thread at a time.
         work : callable
             Is given a part; of several threads at once.
+        alone : int
+            So few parts the caller does without the others.
 
         Raises
         ------
         Exception
             What the work or the iterator raised first. Nobody is at work any more then, and parts may be left undone.
         """
-        some = list(islice(parts, max(_ALONE, self._helpers) + 1))
-        if len(some) <= _ALONE or not self._helpers:
-            for part in chain(some, parts) if len(some) > _ALONE else some:
+        some = list(islice(parts, max(alone, self._helpers) + 1))
+        if len(some) <= alone or not self._helpers:
+            for part in chain(some, parts) if len(some) > alone else some:
                 work(part)
             return
         rest = chain(some, parts)

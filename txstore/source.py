@@ -135,7 +135,7 @@ class TileSource:
         if data is None:
             data = self._storage.read(segment_key(place.segment), place.offset, place.length)
         _check(data, place)
-        return data
+        return bytes(data)
 
     def _fetch_briefly(self, place: Place) -> Any:
         """As :meth:`fetch`, into memory that the thread's next call overwrites."""
@@ -175,17 +175,17 @@ class TileSource:
             _check(out[start : start + place.length], place)
             start += place.length
 
-    def _at_hand(self, place: Place) -> bytes | None:
+    def _at_hand(self, place: Place) -> bytes | memoryview | None:
         data = self._staged(place) if self._staged is not None else None
         return self._inline(place) if data is None and place.inline else data
 
-    def _inline(self, place: Place) -> bytes:
+    def _inline(self, place: Place) -> memoryview:
         blob = self._blobs.get(place.segment)
         if blob is None:
             blob = self.prefetch([place.segment]).get(place.segment)
             if blob is None:
                 raise MissingFileError(f"inline segment {place.segment.hex()} is not in the index")
-        data = blob[place.offset : place.offset + place.length]
+        data = memoryview(blob)[place.offset : place.offset + place.length]
         if len(data) != place.length:
             raise CorruptionError(f"inline segment {place.segment.hex()} is cut short", place)
         return data

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from txstore.boxes import Box
 from txstore.codecs import TileCodec
+from txstore.crew import Crew
 from txstore.directory import Directory
 from txstore.fragment import Fragment, Frame
 from txstore.grid import Grid, TileGrid
@@ -27,8 +28,9 @@ STAGED = 2**62
 #: takes no longer than to wake a thread for them.
 _AHEAD = 2
 _BATCH_BYTES = 128 << 10
-#: Padding an edge tile to a whole chunk may cost at most this factor in cells.
-_PAD_FACTOR = 2
+#: Padding edge tiles to whole chunks may cost at most this factor in cells. Compaction and export then take them over
+#: as they are, but whoever writes or reads them pays for the padding as for cells.
+_PAD_FACTOR = 4 / 3
 #: A masked fragment that touches fewer than one in this many tiles of its frame is cut into one per chunk.
 _SPARSE = 16
 
@@ -72,7 +74,10 @@ def stage_box(
         tiles = TileGrid(frame, (0,) * len(frame.lo), target.grid.chunks)
         count = tiles.size
         cut = (_tile_values(target, tiles.tile_box(i), part, box, values) for i in range(count))
-        places = _encode_all(target, sink, pool if count > max(2, at_once) else None, cut, at_once)
+        if pool is None or count <= max(2, at_once):
+            places = _put(sink, [_encode_apart(target, pool, tile) for tile in cut])
+        else:
+            places = _encode_all(target, sink, pool, cut, at_once)
         directory = Directory.tiles(places)
         stored = None if frame == part else Frame(frame, (0,) * len(frame.lo), (0,) * len(frame.lo))
         fragments.append(Fragment(STAGED, 0, kind, False, part, stored, directory, target.meta.dtype.itemsize))
@@ -105,7 +110,7 @@ def _tile_values(target: Target, tile: Box, part: Box, box: Box, values: NDArray
 def _encode_all(
     target: Target,
     sink: Sink,
-    pool: Executor | None,
+    pool: Executor,
     tiles: Iterator[NDArray[Any]],
     at_once: int,
 ) -> list[Place | None]:
@@ -114,27 +119,52 @@ def _encode_all(
     def encode(cells: Iterable[NDArray[Any]]) -> list[bytes | None]:
         return [None if is_fill(one, target.meta.fill_value) else target.codec.encode(one) for one in cells]
 
-    def put(encoded: list[bytes | None]) -> list[Place | None]:
-        places = iter(sink.put([data for data in encoded if data is not None]))
-        return [None if data is None else next(places) for data in encoded]
-
-    if pool is None:
-        return put(encode(tiles))
     # No more than it takes to keep them busy: memory that is soon used again costs no page faults.
-    most = _AHEAD * int(getattr(pool, "_max_workers", 1))
+    most = _AHEAD * _width(pool)
     found: list[Place | None] = []
     ahead: deque[Future[list[bytes | None]]] = deque()
     try:
         while batch := list(islice(tiles, at_once)):
             if len(ahead) == most:
-                found += put(ahead.popleft().result())
+                found += _put(sink, ahead.popleft().result())
             ahead.append(pool.submit(encode, batch))
         while ahead:
-            found += put(ahead.popleft().result())
+            found += _put(sink, ahead.popleft().result())
     finally:
         for future in ahead:
             future.cancel()
     return found
+
+
+def _encode_apart(target: Target, pool: Executor | None, tile: NDArray[Any]) -> bytes | None:
+    """Encode a tile beside which there is little else to do: in parts, by the threads that are free.
+
+    What is a whole chunk stays in one piece, as other readers of Zarr expect it.
+    """
+    if is_fill(tile, target.meta.fill_value):
+        return None
+    codec = target.codec
+    parts = [tile] if pool is None or tile.shape == target.grid.chunks else codec.parts(tile)
+    if len(parts) == 1:
+        return codec.encode(tile)
+    encoded = [b""] * len(parts)
+
+    def encode(number: int) -> None:
+        encoded[number] = codec.encode(parts[number])
+
+    assert pool is not None
+    Crew(lambda: pool, _width(pool)).share(iter(range(len(parts))), encode, alone=1)
+    return b"".join(encoded)
+
+
+def _put(sink: Sink, encoded: list[bytes | None]) -> list[Place | None]:
+    """Put encoded tiles away; None stays None."""
+    places = iter(sink.put([data for data in encoded if data is not None]))
+    return [None if data is None else next(places) for data in encoded]
+
+
+def _width(pool: Executor) -> int:
+    return int(getattr(pool, "_max_workers", 1))
 
 
 def is_fill(cells: NDArray[Any], fill: NDArray[Any]) -> bool:
