@@ -31,5 +31,6 @@ def test_segments_are_named_by_uuids_that_sort_by_time_behind_their_first_byte()
     for name in early:
         assert uuid.UUID(bytes=name).version == 8 and uuid.UUID(bytes=name).variant == uuid.RFC_4122
     assert len({*early, *late}) == 4000
-    assert len({name[0] for name in early}) == 256
+    # Any of them could be missing by chance, but not a tenth of them: they are spread over all folders.
+    assert len({name[0] for name in early}) > 230
     assert max(name[1:6] for name in early) < min(name[1:6] for name in late)

@@ -12,6 +12,7 @@ import pytest
 from histories import append, conflict, create, files, noise, put, resize, same, sql
 
 from txstore.compaction import retention
+from txstore.compaction.renaming import sync_filesystem
 from txstore.errors import ConflictError, SnapshotExpiredError
 from txstore.index import retention as rows
 from txstore.storage import LocalStorage
@@ -429,7 +430,7 @@ def test_what_stands_in_for_what_is_deleted_is_on_the_disk_before(
 
         return call
 
-    monkeypatch.setattr(retention, "sync_filesystem", note("sync", retention.sync_filesystem))
+    monkeypatch.setattr(retention, "sync_filesystem", note("sync", sync_filesystem))
     monkeypatch.setattr(rows, "doom", note("rows", rows.doom))
     monkeypatch.setattr(LocalStorage, "delete", note("delete", LocalStorage.delete))
     assert store.vacuum().segments
