@@ -123,17 +123,18 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
     """
     checked = _Checked(edit.base, edit.parent)
     errand = Errand(index, edit)
-    in_doubt = False
+    in_doubt = elsewhere = False
     try:
         if edit.branch is not None and _worth_checking_outside(edit):
             checked = _check_outside(index, edit, checked, fetch)
         with index.dialect.exclusive(errand.wait):
             others: list[tuple[Taken, CommitRow]] = []
-            asked = errand.arrive()
+            elsewhere = errand.arrive()
             with index.write_locked() as connection:
-                landed = _landed(connection, edit.txid) if asked else None
+                landed = _landed(connection, edit.txid) if elsewhere else None
                 if landed is not None:
                     return Committed(landed)
+                elsewhere = False
                 head = read_head(connection)
                 if edit.lease is not None:
                     _check_lease(connection, edit)
@@ -145,7 +146,7 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
         errand.arrive()
         return Committed(answered.row)
     except BaseException as error:
-        elsewhere = errand.give_up()
+        elsewhere = errand.give_up() or elsewhere
         failure = error if elsewhere and isinstance(error, TxStoreError) else index.dialect.translate(error)
         if failure is None:
             raise
@@ -168,17 +169,20 @@ def _apply_others(index: Index, connection: Connection, fetch: Fetch) -> list[tu
     if requests is None or not index.dialect.lock.awaited:
         return done
     for taken in requests.take():
+        connection.begin_part()
         try:
-            with connection.savepoint():
-                head = read_head(connection)
-                edit = groupcommit.edit_of(taken, head)
-                row = _apply(index, connection, head, edit, _Checked(edit.base, edit.parent), fetch).row
+            head = read_head(connection)
+            edit = groupcommit.edit_of(taken, head)
+            row = _apply(index, connection, head, edit, _Checked(edit.base, edit.parent), fetch).row
         except Exception:
             if not connection.in_transaction():
                 raise  # the database has undone everything
-            continue
-        assert row is not None
-        done.append((taken, row))
+            connection.undo_part()
+            taken.give_back()
+        else:
+            assert row is not None
+            connection.end_part()
+            done.append((taken, row))
     return done
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from txstore.index.sql import sa
@@ -77,17 +76,17 @@ class Connection:
         if self.in_transaction():
             self._send("ROLLBACK")
 
-    @contextlib.contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """A part of the transaction: an exception undoes what was done in the block, and only that."""
+    def begin_part(self) -> None:
+        """Begin a part of the transaction, which :meth:`undo_part` can undo alone, and :meth:`end_part` ends."""
         self._send("SAVEPOINT part")
-        try:
-            yield
-        except BaseException:
-            if self.in_transaction():
-                self._send("ROLLBACK TO part")
-                self._send("RELEASE part")
-            raise
+
+    def undo_part(self) -> None:
+        """Undo what was done since :meth:`begin_part`. Where that fails, the transaction must not be committed."""
+        self._send("ROLLBACK TO part")
+        self._send("RELEASE part")
+
+    def end_part(self) -> None:
+        """Keep it, for as long as the transaction is not undone."""
         self._send("RELEASE part")
 
     def in_transaction(self) -> bool:

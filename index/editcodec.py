@@ -11,6 +11,7 @@ from txstore.errors import CorruptionError
 from txstore.fragment import Fragment, Frame
 from txstore.grid import Grid
 from txstore.index.edits import ArrayEdit, AttributeEdit, Edit, SegmentEdit, StagedFragment
+from txstore.requests import MOST_BYTES
 from txstore.segment import Kind
 
 #: Of this form only, by whichever version it was written.
@@ -28,6 +29,7 @@ def portable(edit: Edit) -> bool:
         and edit.lease is None
         and edit.reads is None
         and not (edit.nodes or edit.refs or edit.bases)
+        and (edit.blob is None or len(edit.blob[1]) < MOST_BYTES)
         and sum(len(array.fragments) for array in edit.arrays) <= MOST_FRAGMENTS
         and not any(staged.fragment.masked for array in edit.arrays for staged in array.fragments)
     )
@@ -84,7 +86,7 @@ def unpack(data: bytes) -> Edit:
         form, values, attributes, arrays, blob, segments, bytes_written = msgpack.unpackb(data, use_list=False)
         if form != FORM:
             raise ValueError(f"form {form}")
-        return Edit(
+        edit = Edit(
             **dict(zip(_PLAIN, values, strict=True)),
             attributes=tuple(AttributeEdit(*change) for change in attributes),
             arrays=tuple(_unpack_array(*array) for array in arrays),
@@ -92,6 +94,9 @@ def unpack(data: bytes) -> Edit:
             segments=tuple(SegmentEdit(*segment) for segment in segments),
             bytes_written=bytes_written,
         )
+        if not portable(edit) or len(edit.txid) != 16:
+            raise ValueError("of another kind")
+        return edit
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise CorruptionError(f"an edit that was handed over is malformed: {error}") from error
 

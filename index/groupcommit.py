@@ -48,11 +48,12 @@ class Errand:
     For one thread. From the first :meth:`wait` on, either :meth:`arrive` or :meth:`give_up` has to be called.
     """
 
-    __slots__ = ("_edit", "_index", "_request")
+    __slots__ = ("_asked", "_edit", "_index", "_request")
 
     def __init__(self, index: Index, edit: Edit) -> None:
         self._index = index
         self._edit = edit
+        self._asked = False
         self._request: Request | None = None
 
     def wait(self) -> None:
@@ -64,9 +65,10 @@ class Errand:
             If somebody has committed it.
         """
         try:
-            if self._request is None:
+            if not self._asked:
+                self._asked = True
                 self._ask()
-            elif (row := self._answer(self._request)) is not None:
+            elif self._request is not None and (row := self._answer(self._request)) is not None:
                 raise Answered(row)
         except OSError:
             return  # asking only saves time
@@ -105,7 +107,7 @@ class Errand:
         if request is None or self._index.dialect.requests is None:
             return False
         try:
-            return request.taken
+            return request.in_doubt
         except OSError:
             return True
         finally:

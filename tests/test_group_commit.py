@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import random
 import signal
 import sqlite3
@@ -11,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from scripts import eventually, process, says, tell
 
 from txstore.boxes import Box
 from txstore.directory import Directory
-from txstore.errors import CommitUnknownError, ConflictError, CorruptionError, StorageError
+from txstore.errors import AlreadyExistsError, CommitUnknownError, ConflictError, CorruptionError, StorageError
 from txstore.fragment import Fragment, Frame
 from txstore.grid import Grid
 from txstore.index import editcodec
@@ -313,7 +315,16 @@ def test_what_is_for_another_store_or_makes_no_sense_is_left(open_store: Any) ->
     requests = store._core.index.dialect.requests
     mine, others = store._core.index.identity, other._core.index.identity
     edit = Edit(uuid.uuid4().bytes, MAIN, base=1, parent=1, arrays=(ArrayEdit(7, "a", Grid((4,), None, (4,)), (4,)),))
-    bodies = [b"", b"nonsense", mine, mine + b"\x00", mine + b"\x97\x01", others + editcodec.pack(edit)]
+    nameless = editcodec.pack(replace(edit, txid=b""))
+    bodies = [
+        b"",
+        b"nonsense",
+        mine,
+        mine + b"\x00",
+        mine + b"\x97\x01",
+        others + editcodec.pack(edit),
+        mine + nameless,
+    ]
     waiting = [requests.ask(body) for body in bodies]
     writer = threading.Thread(target=writing("a", np.s_[1:2], 2)(store).commit)
     with open_store("one")._core.index.dialect.exclusive():
@@ -347,6 +358,9 @@ def stop(self):
         sys.stdin.readline()
     if when != "before":
         commit(self)
+    if when == "landed":
+        print("landed", flush=True)
+        sys.stdin.readline()
     if when != "slow":
         os.kill(os.getpid(), signal.SIGKILL)
 Connection.commit = stop
@@ -450,6 +464,93 @@ def test_the_database_fails_with_what_others_ask_for(
         assert all(isinstance(results[row], StorageError) and results[row].errno == errno.ENOSPC for row in failed)
         for row in range(3):
             np.testing.assert_array_equal(store["a"][row], 0 if row in failed else row + 1)
+
+
+def test_what_can_not_be_undone_is_not_committed(open_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another's edit fails half way, and so does undoing it: nothing of the transaction may land."""
+    store = open_store()
+    create(store, "a", np.zeros((3, 4), "i4"), chunks=(1, 4))
+    send, count = Connection._send, 0
+
+    def fail(self: Connection, text: str, *values: Any) -> Any:
+        nonlocal count
+        count += "INTO commits" in text
+        if "ROLLBACK TO" in text or ("INTO commits" in text and count == 2):
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
+        return send(self, text, *values)
+
+    works = [writing("a", np.s_[row], row + 1) for row in range(3)]
+    monkeypatch.setattr(Connection, "_send", fail)
+    with together(open_store, works, one_by_one=1) as results:
+        monkeypatch.undo()
+        (failed,) = [row for row, result in enumerate(results) if isinstance(result, BaseException)]
+        assert isinstance(results[failed], StorageError)
+        for row in range(3):
+            np.testing.assert_array_equal(store["a"][row], 0 if row == failed else row + 1)
+
+
+def test_of_two_with_one_id_the_second_is_refused(open_store: Any) -> None:
+    """And not told that the other's commit is its own."""
+    store = open_store()
+    create(store, "a", np.zeros((3, 4), "i4"), chunks=(1, 4))
+    txid = uuid.uuid4()
+
+    def named(row: int) -> Callable[[Any], Any]:
+        def work(one: Any) -> Any:
+            tx = one.transaction(txid=txid)
+            tx["a"][row] = row
+            return tx
+
+        return work
+
+    with together(open_store, [writing("a", np.s_[0], 5), named(1), named(2)]) as results:
+        (failed,) = [row for row, result in enumerate(results) if isinstance(result, BaseException)]
+        assert isinstance(results[failed], AlreadyExistsError) and failed
+        np.testing.assert_array_equal(store["a"][:, 0], [5, 1, 0] if failed == 2 else [5, 0, 2])
+
+
+def test_a_request_whose_file_was_cut_is_done_by_its_maker(open_store: Any) -> None:
+    store = open_store()
+    create(store, "a", np.zeros((2, 4), "i4"), chunks=(1, 4))
+    tx = writing("a", np.s_[1], 2)(open_store())
+    thread = threading.Thread(target=tx.commit)
+    with store._core.index.dialect.exclusive():
+        thread.start()
+        eventually(lambda: asked(store) == 1)
+        for path in requests_of(store):
+            os.truncate(path, 10)
+    thread.join()
+    assert tx.status == "committed"
+    np.testing.assert_array_equal(store["a"][1], 2)
+
+
+def test_it_has_landed_and_that_can_not_be_found_out(open_store: Any) -> None:
+    """Who has asked gets the lock, but not the index: nothing that belongs to the commit may be deleted."""
+    store = open_store()
+    create(store, "a", np.zeros((5, 4), "i4"), chunks=(1, 4))
+    create(store, "big", np.zeros((64, 64), "f8"))
+    noise = np.random.default_rng(1).random((64, 64))
+    stages: list[Any] = []
+
+    def staging(one: Any) -> Any:
+        tx = one.transaction()
+        tx["big"][...] = noise
+        stages.append(tx)
+        return tx
+
+    with led(open_store, "landed", [staging], lock_timeout_s=1, inline_bytes=0) as (leader, results):
+        assert says(leader) == "landed"
+        other = sqlite3.connect(store._core.index.dialect.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")  # some other program
+        leader.kill()
+        eventually(lambda: isinstance(results[0], BaseException))
+        other.execute("ROLLBACK")
+        other.close()
+    assert isinstance(results[0], CommitUnknownError) and stages[0].status == "unknown"
+    assert store.resolve(stages[0].txid) is not None
+    np.testing.assert_array_equal(store["big"][...], noise)
 
 
 COUNT = """

@@ -198,7 +198,7 @@ def test_a_file_taken_before_it_was_locked_is_made_anew(directory: Path, monkeyp
     taken: list[Path] = []
 
     def late(descriptor: int, operation: int) -> None:
-        if operation == fcntl.LOCK_EX and not taken:
+        if operation & fcntl.LOCK_EX and not taken:
             monkeypatch.setattr(fcntl, "flock", flock)
             taken.extend(directory.iterdir())
             assert Holder.live(directory) == {}

@@ -20,7 +20,7 @@ requests = Requests(sys.argv[1])
 request = requests.ask(b"from another process")
 print("asked", flush=True)
 for line in sys.stdin:
-    print(request.answer, request.taken, flush=True)
+    print(request.answer, request.in_doubt, flush=True)
 """
 
 
@@ -33,9 +33,9 @@ def test_asked_taken_answered(directory: str) -> None:
     requests = Requests(directory)
     assert requests.take() == []
     one, two = requests.ask(b"one"), requests.ask(b"")
-    assert not one.taken and one.answer is None
+    assert not one.in_doubt and one.answer is None
     taken = {each.body: each for each in requests.take()}
-    assert set(taken) == {b"one", b""} and one.taken and two.taken
+    assert set(taken) == {b"one", b""} and one.in_doubt and two.in_doubt
     taken[b"one"].answer(b"done: " + bytes(1000))
     assert one.answer == b"done: " + bytes(1000) and two.answer is None
     assert requests.take() == []
@@ -49,7 +49,7 @@ def test_a_file_is_used_again_and_remembers_no_answer(directory: str) -> None:
     requests = Requests(directory)
     for number in range(5):
         request = requests.ask(b"%d" % number)
-        assert request.answer is None and not request.taken
+        assert request.answer is None and not request.in_doubt
         (taken,) = requests.take()
         assert taken.body == b"%d" % number
         if number % 2:

@@ -39,10 +39,14 @@ def make(directory: str, data: bytes) -> tuple[bytes, Descriptor]:
         identity = uuid.uuid4().bytes
         file = Descriptor(os.path.join(directory, identity.hex()), os.O_RDWR | os.O_CREAT | os.O_EXCL)
         os.pwrite(file.number, data, 0)
-        fcntl.flock(file.number, fcntl.LOCK_EX)
-        # Before it was locked, somebody may have taken it for a dead one's and removed it.
-        if os.fstat(file.number).st_nlink:
-            return identity, file
+        try:
+            fcntl.flock(file.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass  # somebody looks at it just now, takes it for a dead one's and removes it
+        else:
+            if os.fstat(file.number).st_nlink:
+                return identity, file
+        file.close()
 
 
 def found(directory: str) -> list[str]:

@@ -198,10 +198,11 @@ class FileLock:
         if self._mutex.awaited:
             return True
         queue = self._queue
-        if queue is None or not queue.usable or not _locked(queue, _TRY):
-            return True  # or it can't be said
-        queue.unlock()
-        return False
+        with contextlib.suppress(OSError):
+            if queue is not None and queue.usable and _locked(queue, _TRY):
+                queue.unlock()
+                return False
+        return True  # or it can't be said
 
     def call_everybody(self) -> None:
         """When it is released, all that wait look whether they still have to, not only the first. For who holds it."""

@@ -7,6 +7,7 @@ into the same file; who has asked need not have the lock at all then.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 import time
@@ -17,11 +18,12 @@ from txstore.checksum import crc32c
 from txstore.descriptors import Descriptor
 
 #: Neither a request nor an answer may be longer.
-MOST_BYTES = 256 << 10
+MOST_BYTES = 1 << 20
 
 #: At the beginning of the file stand the number of the request that is asked for (0: none) and of the last that was
-#: answered, each with the length and the checksum of the body, and the number of the last that was taken.
-_ASKED, _TAKEN, _ANSWERED, _BODY = 0, 16, 32, 64
+#: answered, each with the length and the checksum of the body, and the numbers of the last that was taken and of the
+#: last that was given back.
+_ASKED, _TAKEN, _GIVEN_BACK, _ANSWERED, _BODY = 0, 16, 24, 32, 64
 _NUMBER = struct.Struct("<Q")
 _HEAD = struct.Struct("<QII")
 #: Whatever order processors have for what they write and read: what was written so long ago has been.
@@ -65,22 +67,25 @@ class Request:
         OSError
             If the file can't be read.
         """
-        number, length, crc = _HEAD.unpack(os.pread(self._file.number, _HEAD.size, _ANSWERED))
+        head = _read(self._file, _HEAD.size, _ANSWERED)
+        number, length, _ = _HEAD.unpack(head)
         if number != self._number:
             return None
-        body = os.pread(self._file.number, length, _BODY)
-        return body if _head(number, body) == _HEAD.pack(number, length, crc) else None
+        body = _read(self._file, min(length, MOST_BYTES), _BODY)
+        return body if _head(number, body) == head else None
 
     @property
-    def taken(self) -> bool:
-        """Whether somebody may be doing it, or has done it.
+    def in_doubt(self) -> bool:
+        """Whether somebody has taken it, and not given it back: it is being done, or done, or will never be.
 
         Raises
         ------
         OSError
             If the file can't be read.
         """
-        return bool(_NUMBER.unpack(os.pread(self._file.number, _NUMBER.size, _TAKEN))[0] == self._number)
+        mine = _NUMBER.pack(self._number)
+        taken = _read(self._file, 2 * _NUMBER.size, _TAKEN)
+        return taken[: _NUMBER.size] == mine and taken[_NUMBER.size :] != mine
 
     def retract(self) -> None:
         """Ask no longer, where there is nobody who could take it.
@@ -93,7 +98,7 @@ class Request:
         os.pwrite(self._file.number, _NUMBER.pack(0), _ASKED)
 
     def withdraw(self) -> bool:
-        """Ask no longer, and say whether nobody has taken it: then nobody will.
+        """Ask no longer, and say whether nobody is doing it: then nobody will.
 
         Raises
         ------
@@ -103,7 +108,7 @@ class Request:
         self.retract()
         # Who takes it notes that first, and then looks whether it is still asked for: one of the two sees the other.
         time.sleep(_VISIBLE_S)
-        return not self.taken
+        return not self.in_doubt
 
     def close(self) -> None:
         """Ask no longer, and remove the file; idempotent."""
@@ -131,13 +136,19 @@ class Taken:
 
     def answer(self, body: bytes) -> None:
         """Say that it is done. Where that fails, who has asked has to find out."""
-        if len(body) > MOST_BYTES:
-            return
+        if len(body) <= MOST_BYTES:
+            self._write((body, _BODY), (_head(self._number, body), _ANSWERED))
+
+    def give_back(self) -> None:
+        """Say that it was not done and will not be. Where that fails, who has asked has to find out."""
+        self._write((_NUMBER.pack(self._number), _GIVEN_BACK))
+
+    def _write(self, *parts: tuple[bytes, int]) -> None:
         with contextlib.suppress(OSError):
             file = Descriptor(self._path, os.O_RDWR)
             try:
-                os.pwrite(file.number, body, _BODY)
-                os.pwrite(file.number, _head(self._number, body), _ANSWERED)
+                for data, offset in parts:
+                    os.pwrite(file.number, data, offset)
             finally:
                 file.close()
 
@@ -211,14 +222,19 @@ class Requests:
             self._idle.pop().close()
 
 
+def _read(file: Descriptor, count: int, offset: int) -> bytes:
+    data = os.pread(file.number, count, offset)
+    if len(data) != count:
+        raise OSError(errno.EIO, "somebody has cut the file of a request")
+    return data
+
+
 def _take(path: str, file: Descriptor) -> Taken | None:
-    begin = os.pread(file.number, _BODY, 0)
-    if len(begin) < _BODY:
-        return None
+    begin = _read(file, _BODY, 0)
     number, length, _ = _HEAD.unpack_from(begin, _ASKED)
     if not number or length > MOST_BYTES or number == _NUMBER.unpack_from(begin, _TAKEN)[0]:
         return None
-    body = os.pread(file.number, length, _BODY)
+    body = _read(file, length, _BODY)
     if _head(number, body) != begin[_ASKED : _ASKED + _HEAD.size]:
         return None  # who has asked is asking for something else
     os.pwrite(file.number, _NUMBER.pack(number), _TAKEN)

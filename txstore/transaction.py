@@ -53,6 +53,7 @@ class Transaction(Group):
         self._properties = _properties_text(properties)  # may refuse: nothing is open before
         super().__init__(StagedTree(core, state, timeline, txid, serializable=serializable))
         self._pin: int | None = pin
+        self._in_doubt = False
         self._message = message
         self._author = author
         self._overwrite = overwrite
@@ -146,12 +147,14 @@ class Transaction(Group):
             self._tree.check_open()
             if self._tree.core.read_only:
                 self._tree.core.require_writable("commit")
+            self._in_doubt = True
             try:
                 self._apply()
             except CommitUnknownError:
                 self._finish("unknown")
                 raise
             except TxStoreError:
+                self._in_doubt = False
                 self.abort()
                 raise
             except BaseException:
@@ -216,7 +219,7 @@ class Transaction(Group):
                 self._tree.status = "aborted"  # a forked child drops its copy; the transaction is its parent's
                 return
             try:
-                self._tree.segments.abort()
+                self._tree.segments.abort(certain=not self._in_doubt)
             finally:
                 self._finish("aborted")
 
