@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from txstore.compaction.destination import BUILDING, NO_LINKS, REPLACED, Destination, Writer
+from txstore.compaction.earlysync import EarlySync
 from txstore.compaction.renaming import exchange, sync_filesystem
 from txstore.errors import AlreadyExistsError, StorageError
 from txstore.failures import storage_error
@@ -25,6 +26,7 @@ class DirectoryDestination(Destination):
 
     parallel = True
     clones = True
+    _early: EarlySync | None = None
 
     def put(self, key: str, data: bytes) -> None:
         """See Destination."""
@@ -99,11 +101,19 @@ class DirectoryDestination(Destination):
             fcntl.flock(number, fcntl.LOCK_EX)
             # Before it was locked, somebody may have taken it for a dead one's and removed it.
             if os.path.isdir(path):
-                return path, number
+                break
             os.close(number)
+        with contextlib.suppress(RuntimeError):  # no more threads, and it can be done without
+            self._early = EarlySync(path)
+        return path, number
 
     def _finish(self) -> None:
+        self._close()
         sync_filesystem(self._lock, self._staged)
+
+    def _close(self) -> None:
+        if self._early is not None:
+            self._early.end()
 
     def _move(self) -> None:
         try:

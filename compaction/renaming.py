@@ -42,6 +42,25 @@ def exchange(one: str, other: str) -> bool:
     raise OSError(number, os.strerror(number), other)
 
 
+def syncfs(directory: int) -> bool:
+    """Bring everything on the file system of a descriptor to the disk; False where the system can't.
+
+    Raises
+    ------
+    OSError
+        If something could not be written, since the descriptor was opened or last asked about.
+    """
+    function = _function("syncfs")
+    if function is None:
+        return False
+    if function(directory) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNSUPPORTED:
+        return False
+    raise OSError(number, os.strerror(number))
+
+
 def sync_filesystem(directory: int, root: str) -> None:
     """Bring everything below a directory to the disk.
 
@@ -62,13 +81,8 @@ def sync_filesystem(directory: int, root: str) -> None:
     One ``syncfs`` (Linux) in place of a sync per file and directory, of which there may be a million. Elsewhere each
     is synced.
     """
-    syncfs = _function("syncfs")
-    if syncfs is not None:
-        if syncfs(directory) == 0:
-            return
-        number = ctypes.get_errno()
-        if number not in _UNSUPPORTED:
-            raise OSError(number, os.strerror(number), root)
+    if syncfs(directory):
+        return
     for folder, _, names in os.walk(root):
         for name in (*names, "."):
             number = os.open(os.path.join(folder, name), os.O_RDONLY)
@@ -81,4 +95,4 @@ def sync_filesystem(directory: int, root: str) -> None:
                 os.close(number)
 
 
-__all__ = ["exchange", "sync_filesystem"]
+__all__ = ["exchange", "sync_filesystem", "syncfs"]

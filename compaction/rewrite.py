@@ -10,10 +10,12 @@ import math
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from txstore.boxes import full
+from txstore.compaction.background import background_pool
 from txstore.compaction.planner import Task, frame_of
 from txstore.compaction.progress import Progress
 from txstore.compaction.rewriter import Part, Rewriter
@@ -170,10 +172,13 @@ def compact(
 
         left = parts()
         chunk_bytes = max((view.chunk_bytes for view, _ in tasks), default=0)
-        while done < len(tasks):
-            rewriter = Rewriter(core, executor, None)
-            report = _compact_some(core, state, rewriter, left, chunk_bytes, report, executor)
-            done += len(rewriter.parts)
+        # Nobody waits for a compaction as for a commit: beside two threads of ordinary priority a writer waits
+        # milliseconds for a core.
+        with nullcontext(executor) if executor is not None else background_pool(core.workers) as pool:
+            while done < len(tasks):
+                rewriter = Rewriter(core, pool, None)
+                report = _compact_some(core, state, rewriter, left, chunk_bytes, report, pool)
+                done += len(rewriter.parts)
         if progress is not None:
             progress(Progress(len(tasks), len(tasks), "partitions", path))
     core.forget()
@@ -187,7 +192,7 @@ def _compact_some(
     parts: Iterator[Part],
     chunk_bytes: int,
     report: CompactionReport,
-    executor: Executor | None,
+    executor: Executor,
 ) -> CompactionReport:
     """Compact the first of some partitions, as many as are worth one file and one commit."""
     try:

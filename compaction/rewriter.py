@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from txstore.boxes import Box
-from txstore.checksum import octets
 from txstore.compaction.planner import ShardPlan, Task, plan_shard
 from txstore.compaction.window import items_ahead, items_at_once, ordered
 from txstore.core import Core
@@ -65,12 +64,32 @@ class Part(NamedTuple):
 
 
 class _Base:
-    """A base in the making."""
+    """A base in the making: all places of the partition's chunks, or those that differ from its base before.
+
+    Attributes
+    ----------
+    chunks : list of (chunk index, Place, DIRTY or None)
+        The chunks that have to be looked at, in C order.
+    left : int
+        How many others stay where they are.
+    """
 
     def __init__(self, part: Part) -> None:
         self.part = part
         self._tiles = TileGrid(part.frame, (0,) * len(part.frame.lo), part.view.grid.chunks)
-        self._places: list[Place | None] = [None] * self._tiles.size
+        self._places: dict[int, Place | None] = {}
+        self._before = Directory.tiles([None] * self._tiles.size)
+        self.left = 0
+        view, partition = part.view, part.task.partition
+        settled = view.settled(partition) if view.grid.shards is None else None
+        if settled is None or settled.tiles.frame != part.frame or settled.directory.inline_segments():
+            self.chunks = list(view.chunks(partition))
+            return
+        # Only where there are no shards: each of those is looked at as a whole.
+        self._before = settled.directory
+        self.chunks = [(chunk, view.chunk(chunk)) for chunk in settled.hidden()]
+        self._places = dict.fromkeys([self._tiles.flat_index(chunk) for chunk, _ in self.chunks])
+        self.left = len(set(settled.directory.stored()).difference(self._places))
 
     def put(self, chunk: tuple[int, ...], place: Place) -> None:
         """Note where a chunk lies."""
@@ -81,7 +100,8 @@ class _Base:
         view, _, clip, frame = self.part
         still = (0,) * len(frame.lo)
         stored = Frame(frame, still, still)
-        return Fragment(0, 0, Kind.SET, False, clip, stored, Directory.tiles(self._places), view.meta.dtype.itemsize)
+        directory = self._before.replaced(self._places)
+        return Fragment(0, 0, Kind.SET, False, clip, stored, directory, view.meta.dtype.itemsize)
 
 
 class _Shard:
@@ -172,7 +192,9 @@ class Rewriter:
             self.parts.append(part)
             base = _Base(part)
             bases.append(base)
-            for index, chunks in _by_shard(part).items():
+            self.counts["chunks_kept"] += base.left
+            n_tiles += base.left
+            for index, chunks in _by_shard(base).items():
                 self._throttle(0)
                 plan = self._plan(part.view, index, chunks)
                 self.counts["chunks_kept"] += len(plan.kept)
@@ -290,15 +312,14 @@ class Rewriter:
             retention.bury(self._core.index, ours)
 
 
-def _by_shard(part: Part) -> dict[tuple[int, ...], list[_Found]]:
-    """The stored chunks of a partition by shard; where there are no shards, all of them."""
-    found = part.view.chunks(part.task.partition)
-    shards, chunks = part.view.grid.shards, part.view.grid.chunks
-    if shards is None:
-        return {(): list(found)}
-    ratio = tuple(map(floordiv, shards, chunks))
+def _by_shard(base: _Base) -> dict[tuple[int, ...], list[_Found]]:
+    """The chunks to look at by shard; where there are no shards, all of them."""
+    grid = base.part.view.grid
+    if grid.shards is None:
+        return {(): base.chunks}
+    ratio = tuple(map(floordiv, grid.shards, grid.chunks))
     by_shard: dict[tuple[int, ...], list[_Found]] = {}
-    for chunk, state in found:
+    for chunk, state in base.chunks:
         by_shard.setdefault(tuple(map(floordiv, chunk, ratio)), []).append((chunk, state))
     return by_shard
 
@@ -313,9 +334,10 @@ def _encoded(job: _Job) -> bytes | None:
         return None
     data = view.codec.encode(cells)
     # Encoded bytes are about to replace what they came from: read them back before anybody relies on them.
-    again = _DECODED.take(cells.nbytes).view(cells.dtype).reshape(cells.shape)
-    view.codec.decode(data, cells.shape, again)
-    if not np.array_equal(octets(again), octets(cells)):
+    again = _DECODED.take(cells.nbytes)
+    view.codec.decode(data, cells.shape, again.view(cells.dtype).reshape(cells.shape))
+    words = "u8" if cells.nbytes % 8 == 0 else "u1"
+    if not np.array_equal(again.view(words), cells.reshape(-1).view("u1").view(words)):
         raise CorruptionError(f"array {view.path!r}: chunk {job.chunk} does not decode to what was encoded", job.chunk)
     return data
 

@@ -54,6 +54,9 @@ _MOVE_HEAD = Statement(
         {name: sa.bindparam(name) for name in ("head", "head_at", "next_node", "next_branch")}
     ),
 )
+_MAINTAINED = Statement(
+    "count maintenance", lambda _: schema.store.update().values(maintenance=schema.store.c.maintenance + 1)
+)
 
 
 class Committed(NamedTuple):
@@ -138,7 +141,7 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
                 head = read_head(connection)
                 if edit.lease is not None:
                     _check_lease(connection, edit)
-                done = _apply(index, connection, head, edit, checked, fetch)
+                done = _apply(connection, head, edit, checked, fetch)
                 others = _apply_others(index, connection, fetch)
                 in_doubt = True
             groupcommit.answer(index, others)
@@ -173,7 +176,7 @@ def _apply_others(index: Index, connection: Connection, fetch: Fetch) -> list[tu
         try:
             head = read_head(connection)
             edit = groupcommit.edit_of(taken, head)
-            row = _apply(index, connection, head, edit, _Checked(edit.base, edit.parent), fetch).row
+            row = _apply(connection, head, edit, _Checked(edit.base, edit.parent), fetch).row
         except Exception:
             if not connection.in_transaction():
                 raise  # the database has undone everything
@@ -295,10 +298,10 @@ def _check_lease(connection: Connection, edit: Edit) -> None:
 # --- applying -----------------------------------------------------------------------------------
 
 
-def _apply(index: Index, connection: Connection, head: Head, edit: Edit, checked: _Checked, fetch: Fetch) -> Committed:
-    published = publish_bases(index, connection, edit) if edit.bases else 0
+def _apply(connection: Connection, head: Head, edit: Edit, checked: _Checked, fetch: Fetch) -> Committed:
+    published = publish_bases(connection, edit) if edit.bases else 0
     if not edit.txid:
-        connection.execute(schema.store.update().values(maintenance=schema.store.c.maintenance + 1))
+        connection.change(_MAINTAINED, {})
         return Committed(None, published=published)
     version = head.head + 1
     committed_at = max(clock.now_us(), head.head_at + 1)

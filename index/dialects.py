@@ -279,12 +279,6 @@ class SQLiteDialect:
                 total += os.stat(path).st_size
         return total
 
-    def insert_ignore(self, table: sa.Table) -> Any:
-        """An insert that leaves a row with the same key as it is."""
-        from sqlalchemy.dialects import sqlite
-
-        return sqlite.insert(table).on_conflict_do_nothing()
-
     def translate(self, error: BaseException) -> TxStoreError | None:
         """The error of ours that says the same, classified by code and never by text; None for one of another kind."""
         original = _original(error)

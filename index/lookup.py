@@ -232,6 +232,20 @@ def _partitions(table: sa.Table, parts: int) -> sa.Select[Any]:
     return sa.select(table.c.partition).distinct().where(table.c.node == sa.bindparam("node"), visible(table, parts))
 
 
+_LOADS = Statement(
+    "loads",
+    lambda parts: sa.select(schema.fragments.c.partition, schema.fragments.c.version).where(
+        schema.fragments.c.node == sa.bindparam("node"), visible(schema.fragments, parts)
+    ),
+)
+_BASE_VERSIONS = Statement(
+    "base versions",
+    lambda parts: (
+        sa.select(schema.bases.c.partition, sa.func.max(schema.bases.c.version))
+        .where(schema.bases.c.node == sa.bindparam("node"), visible(schema.bases, parts))
+        .group_by(schema.bases.c.partition)
+    ),
+)
 _PARTITIONS_WRITTEN = Statement("partitions written", lambda parts: _partitions(schema.fragments, parts))
 _PARTITIONS_COMPACTED = Statement("partitions compacted", lambda parts: _partitions(schema.bases, parts))
 
@@ -240,14 +254,14 @@ def base_versions(
     connection: Connection, seen: Lineage, node_id: int, partitions: Sequence[bytes] | None
 ) -> dict[bytes, int]:
     """The version of the newest base of each partition that has one (None: of all partitions)."""
+    if partitions is None:
+        return {row[0]: row[1] for row in connection.rows(_BASE_VERSIONS, {"node": node_id}, seen)}
     table = schema.bases
     statement = (
         sa.select(table.c.partition, sa.func.max(table.c.version))
         .where(table.c.node == node_id, seen.condition(table))
         .group_by(table.c.partition)
     )
-    if partitions is None:
-        return {row[0]: row[1] for row in connection.execute(statement)}
     found: dict[bytes, int] = {}
     for batch in batches(partitions):
         found.update((row[0], row[1]) for row in connection.execute(statement.where(table.c.partition.in_(batch))))
@@ -322,10 +336,7 @@ def counts(connection: Connection) -> dict[str, int]:
 
 def loads(connection: Connection, seen: Lineage, node_id: int) -> dict[bytes, tuple[int, int, bool]]:
     """(fragments, fragments since the base, whether there is a base) of each partition of an array."""
-    table = schema.fragments
-    rows = connection.execute(
-        sa.select(table.c.partition, table.c.version).where(table.c.node == node_id, seen.condition(table))
-    )
+    rows = connection.rows(_LOADS, {"node": node_id}, seen)
     bases = base_versions(connection, seen, node_id, None)
     found: dict[bytes, tuple[int, int, bool]] = dict.fromkeys(bases, (0, 0, True))
     for partition, version in rows:

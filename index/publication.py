@@ -9,7 +9,6 @@ from txstore.directory import Directory
 from txstore.errors import Conflict, ConflictError, StorageError
 from txstore.index.connection import Connection
 from txstore.index.edits import BaseEdit, Edit
-from txstore.index.engine import Index
 from txstore.index.sql import sa, schema
 from txstore.index.statement import Statement
 
@@ -29,6 +28,13 @@ _POINT = Statement(
         .values(refs=schema.segments.c.refs + sa.bindparam("count"))
     ),
 )
+_STANDING = Statement(
+    "base standing",
+    lambda _: sa.select(schema.bases.c.uuid).where(
+        *(schema.bases.c[name] == sa.bindparam(name) for name in ("node", "partition", "branch", "version"))
+    ),
+)
+_BASES = Statement("insert bases", lambda _: schema.bases.insert())
 
 
 def publish_segments(connection: Connection, edit: Edit, refs: Counter[bytes]) -> None:
@@ -49,19 +55,21 @@ def publish_segments(connection: Connection, edit: Edit, refs: Counter[bytes]) -
             )
 
 
-def publish_bases(index: Index, connection: Connection, edit: Edit) -> int:
+def publish_bases(connection: Connection, edit: Edit) -> int:
     """Insert bases; where one stands already at that version, the first one stays."""
-    insert = index.dialect.insert_ignore(schema.bases)
     refs: Counter[bytes] = Counter()
     published = 0
     for base in edit.bases:
-        if connection.execute(insert, _base_row(base)).rowcount == 1:
-            published += 1
-            directory = base.fragment.stored_directory
-            assert isinstance(directory, Directory)
-            for segment, inline in directory.segments():
-                assert not inline, "a base never points into blobs"
-                refs[segment] += 1
+        row = _base_row(base)
+        if connection.first(_STANDING, row) is not None:
+            continue
+        connection.change(_BASES, row)
+        published += 1
+        directory = base.fragment.stored_directory
+        assert isinstance(directory, Directory)
+        for segment, inline in directory.segments():
+            assert not inline, "a base never points into blobs"
+            refs[segment] += 1
     publish_segments(connection, edit, refs)
     return published
 

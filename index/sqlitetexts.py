@@ -42,6 +42,15 @@ TEXTS: Final[dict[str, str]] = {
         "bases.directory FROM bases WHERE bases.node = :node AND bases.partition = :partition AND "
         "bases.branch = :branch AND bases.version <= :upto ORDER BY bases.version DESC LIMIT 1 OFFSET 0"
     ),
+    "base standing/0": (
+        "SELECT bases.uuid FROM bases WHERE bases.node = :node AND bases.partition = :partition AND "
+        "bases.branch = :branch AND bases.version = :version"
+    ),
+    "base versions/1": (
+        "SELECT bases.partition, max(bases.version) AS max_1 FROM bases WHERE bases.node = :node AND "
+        "bases.branch = :branch0 AND bases.version <= :upto0 AND bases.version > :after GROUP BY "
+        "bases.partition"
+    ),
     "blobs/0": (
         "SELECT blobs.uuid, blobs.data FROM blobs WHERE blobs.uuid IN (__[POSTCOMPILE_uuids])"
     ),
@@ -79,6 +88,9 @@ TEXTS: Final[dict[str, str]] = {
         "commits.author, commits.message, commits.properties, commits.touched, commits.bytes_written FROM "
         "commits WHERE commits.version IN (__[POSTCOMPILE_versions])"
     ),
+    "count maintenance/0": (
+        "UPDATE store SET maintenance=(store.maintenance + 1)"
+    ),
     "format/0": (
         "SELECT store.format FROM store"
     ),
@@ -103,6 +115,10 @@ TEXTS: Final[dict[str, str]] = {
     "insert attributes/0": (
         'INSERT INTO attributes (node, "key", branch, version, rank, value) VALUES (:node, :key, :branch, '
         ":version, :rank, :value)"
+    ),
+    "insert bases/0": (
+        "INSERT INTO bases (node, partition, branch, version, uuid, clip, frame, directory) VALUES (:node, "
+        ":partition, :branch, :version, :uuid, :clip, :frame, :directory)"
     ),
     "insert blobs/0": (
         "INSERT INTO blobs (uuid, refs, data) VALUES (:uuid, :refs, :data)"
@@ -129,6 +145,10 @@ TEXTS: Final[dict[str, str]] = {
     ),
     "insert txids/0": (
         "INSERT INTO txids (txid, version) VALUES (:txid, :version)"
+    ),
+    "loads/1": (
+        "SELECT fragments.partition, fragments.version FROM fragments WHERE fragments.node = :node AND "
+        "fragments.branch = :branch0 AND fragments.version <= :upto0 AND fragments.version > :after"
     ),
     "move head/0": (
         "UPDATE store SET head=:head, head_at=:head_at, next_node=:next_node, next_branch=:next_branch"

@@ -98,6 +98,28 @@ def test_what_goes_in_comes_out(case: tuple[Kind, Places, Places | None, bytes |
     assert Directory.decode(encoded, len(places), masks is not None, kind, None).encode() == encoded
 
 
+@st.composite
+def changed(draw: st.DrawFn) -> tuple[Places, dict[int, Place | None]]:
+    """Places, and others for some of the tiles."""
+    n_tiles = draw(st.integers(1, 5) | st.integers(1, 3 * FEW))
+    maybe = st.none() | one_place(st.sampled_from([A, B, bytes(16)]))
+    places = draw(st.lists(maybe, min_size=n_tiles, max_size=n_tiles))
+    return places, draw(st.dictionaries(st.integers(0, n_tiles - 1), maybe, max_size=2 * FEW))
+
+
+@given(changed())
+def test_replaced(case: tuple[Places, dict[int, Place | None]]) -> None:
+    before, changes = case
+    after = [changes.get(tile, place) for tile, place in enumerate(before)]
+    made = Directory.tiles(before)
+    for one in (made, Directory.decode(made.encode(), len(before), False, Kind.SET, 4)):
+        directory = one.replaced(changes)
+        assert places_of(directory, len(before))[0] == after
+        assert directory.encode() == Directory.tiles(after).encode()
+        assert directory.segments() == Directory.tiles(after).segments()
+        assert places_of(one, len(before))[0] == before
+
+
 def test_by_the_letter_of_the_format() -> None:
     one = msgpack.packb([1, 1, None, A + b"\0", [None, None, 32, [10], [0]], None])
     assert Directory.tiles(laid(1)).encode() == one and len(one) == 32

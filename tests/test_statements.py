@@ -55,7 +55,7 @@ def test_what_came_since_is_found_by_an_index(tmp_path: Path) -> None:
             assert "version>?" in plan[0][3], plan
 
 
-def test_reading_and_committing_do_not_load_sqlalchemy(tmp_path: Path) -> None:
+def test_reading_committing_and_compacting_do_not_load_sqlalchemy(tmp_path: Path) -> None:
     with txstore.open(tmp_path / "store") as store, store.transaction() as tx:
         tx.create_array("a", data=np.arange(10), chunks=(4,))
     script = (
@@ -66,6 +66,7 @@ def test_reading_and_committing_do_not_load_sqlalchemy(tmp_path: Path) -> None:
         "    tx['a'][2:5] = 7\n"
         "    tx['a'].attrs['units'] = 'm'\n"
         "    tx['a'].append(np.arange(3))\n"
+        "assert store.compact().partitions == 1\n"
         "assert store['a'][:].tolist() == [0, 1, 7, 7, 7, 5, 6, 7, 8, 9, 0, 1, 2]\n"
         "store.close()\n"
         "loaded = {name.partition('.')[0] for name in sys.modules}\n"

@@ -601,7 +601,7 @@ def test_a_base_stands_no_lower_than_what_was_cut_off(store: Any, tmp_path: Path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
-def test_threads_of_the_daemon_give_way_and_no_others_do(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_compact_give_way_and_no_others_do(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     create(store, "a", noise((32, 32)), chunks=(8, 8))
     put(store, "a", np.s_[1:30, 1:30], 7)
     seen: list[int] = []
@@ -616,7 +616,9 @@ def test_threads_of_the_daemon_give_way_and_no_others_do(store: Any, monkeypatch
     assert Daemon(store, Policy(min_fragments=1), stream=io.StringIO()).run(once=True).chunks_merged
     assert set(seen) == {max(ours, NICENESS)}
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == ours
-    seen.clear()
-    put(store, "a", np.s_[1:30, 1:30], 8)
-    store.compact()
-    assert set(seen) == {ours}
+    for executor, expected in ((None, max(ours, NICENESS)), (store._core.pool, ours)):
+        put(store, "a", np.s_[1:30, 1:30], 8)
+        seen.clear()
+        assert store.compact(executor=executor).chunks_merged
+        assert set(seen) == {expected}
+        assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == ours

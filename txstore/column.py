@@ -6,7 +6,7 @@ A handful of places are kept as lists of int, for which NumPy is too slow; more 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NoReturn
 
@@ -91,6 +91,67 @@ class Column:
             return None
         some = None if len(tiles) == len(places) else _kept(tiles)
         return cls(some, _kept(of) if any(of) else None, _kept(offsets), _kept(lengths), _kept(crcs))
+
+    @classmethod
+    def replaced(
+        cls,
+        old: Column | None,
+        n_tiles: int,
+        places: Mapping[int, Place | None],
+        segments: dict[tuple[bytes, bool], int],
+    ) -> tuple[Column | None, list[int]]:
+        """A column with other places for some tiles.
+
+        Parameters
+        ----------
+        old : Column or None
+            None: without a place.
+        n_tiles : int
+            How many tiles there are.
+        places : mapping of int to Place or None
+            By tile; None takes its place away.
+        segments : dict
+            The numbers of the old column's segments. New ones are added.
+
+        Returns
+        -------
+        column : Column or None
+            As :meth:`of_places` makes it: its segments are numbered in the order in which they come.
+        used : list of int
+            The numbers that they had in `segments`.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`of_places`.
+        """
+        changed = np.array(sorted(places), np.int64)
+        tables = []
+        if old is not None:
+            stays = np.ones(n_tiles, bool)
+            stays[changed] = False
+            table = old._table(n_tiles)
+            tables.append(table[:, stays[table[0]]])
+        new = cls.of_places([places[tile] for tile in changed.tolist()], segments)
+        if new is not None:
+            table = new._table(len(changed))
+            table[0] = changed[table[0]]
+            tables.append(table)
+        table = np.concatenate(tables, axis=1) if tables else np.empty((5, 0), np.int64)
+        if not table.size:
+            return None, []
+        table = table[:, np.argsort(table[0])]
+        used = list(dict.fromkeys(table[1].tolist()))
+        renumbered = np.zeros(len(segments), np.int64)
+        renumbered[used] = range(len(used))
+        tiles, of, offsets, lengths, crcs = map(_held, (table[0], renumbered[table[1]], *table[2:]))
+        return cls(tiles if len(tiles) < n_tiles else None, of if len(used) > 1 else None, offsets, lengths, crcs), used
+
+    def _table(self, n_tiles: int) -> NDArray[np.int64]:
+        """Tile, number of the segment, offset, length and CRC32C of each place; shape (5, n)."""
+        tiles = np.arange(n_tiles) if self.tiles is None else self.tiles
+        of = np.zeros(len(self), np.int64) if self._of is None else self._of
+        return np.array([tiles, of, self._offsets, self._lengths, self._crcs], np.int64)
 
     def get(self, tile: int) -> tuple[int, int, int, int] | None:
         """Segment number, offset, length and CRC32C of a tile's place; None when it has none."""
@@ -196,6 +257,11 @@ class Column:
 def _kept(numbers: list[int]) -> Numbers:
     """Numbers as they are kept in memory."""
     return numbers if len(numbers) <= FEW else _narrow(np.array(numbers, np.uint64))
+
+
+def _held(numbers: NDArray[np.int64]) -> Numbers:
+    """As :func:`_kept`, of an array."""
+    return numbers.tolist() if len(numbers) <= FEW else _narrow(numbers.astype(np.uint64))
 
 
 def _narrow(numbers: Array) -> Array:

@@ -6,7 +6,7 @@ checked against its own length and against what the caller knows, before memory 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgpack
@@ -108,6 +108,22 @@ class Directory:
     def fill(cls, value: bytes | None = None) -> Directory:
         """Of a box of one value, or of the array's fill value; not masked."""
         return cls(0, (), None, None, value)
+
+    def replaced(self, places: Mapping[int, Place | None]) -> Directory:
+        """The same but for some tiles, by number; None for one that is all fill. Not of a masked fragment or a fill.
+
+        What it makes is what :meth:`tiles` makes of all places, without a look at those that stay.
+
+        Raises
+        ------
+        ValueError
+            If a place can't be.
+        """
+        assert self._masks is None and self.value is None
+        numbers = {segment: number for number, segment in enumerate(self._segments)}
+        data, used = Column.replaced(self._data, self.n_tiles, places, numbers)
+        names = list(numbers)
+        return Directory(self.n_tiles, tuple([names[number] for number in used]), data, None, None)
 
     def inlined(self, segment: bytes) -> Directory:
         """The same places, with `segment` a row of ``blobs`` instead of a file."""

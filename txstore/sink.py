@@ -17,7 +17,7 @@ UNFINISHED = ".tmp"
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
 #: After so many bytes the disk is told to begin with them, so that the sync at the end finds little left to wait for.
-_EARLY_BYTES = 8 << 20
+_EARLY_BYTES = 2 << 20
 
 
 class Sink:

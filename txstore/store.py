@@ -630,6 +630,9 @@ class Store:
     ) -> CompactionReport:
         """Rewrite fragments into chunk tiles, partition by partition; changes nothing that a reader sees.
 
+        Reads and encodes in the threads of `executor`; by default in ones that, on Linux, give way to whoever else
+        wants the processor.
+
         Raises
         ------
         NotFoundError

@@ -14,7 +14,7 @@ from txstore.fragment import Fragment
 from txstore.grid import TileGrid
 from txstore.layers import LayeredArray
 from txstore.segment import Kind, Place
-from txstore.spans import cell_box
+from txstore.spans import cell_box, cells_in
 from txstore.tables import PartitionTable
 
 
@@ -27,7 +27,7 @@ class ChunkState(enum.Enum):
 DIRTY: Final = ChunkState.DIRTY
 
 
-class _Settled(NamedTuple):
+class Settled(NamedTuple):
     """A partition whose base has the chunks for its tiles.
 
     Attributes
@@ -64,6 +64,12 @@ class _Settled(NamedTuple):
             number = number * count + at - first
         return self.directory.place(number)
 
+    def hidden(self) -> list[tuple[int, ...]]:
+        """The chunks of the base over which something may lie, in C order."""
+        frame, chunks = self.tiles.frame, self.tiles.chunks
+        parts = [box.intersect(frame) for box in (*self.wide, *(cell_box(chunk, chunks) for chunk in self.over))]
+        return sorted({chunk for part in parts if part is not None for chunk, _ in cells_in(part, chunks)})
+
 
 class StoredArray(LayeredArray):
     """One array at one version, by its chunks; no cell is read.
@@ -74,7 +80,7 @@ class StoredArray(LayeredArray):
     """
 
     #: The rows of the partition that was asked for last, and what :meth:`_find_settled` said of them.
-    _last_settled: tuple[PartitionTable, PartitionTable, _Settled | None] | None = None
+    _last_settled: tuple[PartitionTable, PartitionTable, Settled | None] | None = None
 
     def chunk(self, chunk: tuple[int, ...]) -> Place | ChunkState | None:
         """How a chunk is stored.
@@ -85,15 +91,15 @@ class StoredArray(LayeredArray):
             None: all fill, no bytes. A place: the bytes there are exactly the whole, padded Zarr chunk.
             DIRTY: it must be read and encoded.
         """
-        return self._state(chunk, self._settled(self.grid.partition_of(chunk)))
+        return self._state(chunk, self.settled(self.grid.partition_of(chunk)))
 
     def chunks(self, partition: bytes) -> Iterator[tuple[tuple[int, ...], Place | ChunkState | None]]:
         """The chunks of :meth:`stored_in`, each with what :meth:`chunk` says of it."""
-        settled = self._settled(partition)
+        settled = self.settled(partition)
         for chunk in self.stored_in(partition):
             yield chunk, self._state(chunk, settled)
 
-    def _state(self, chunk: tuple[int, ...], settled: _Settled | None) -> Place | ChunkState | None:
+    def _state(self, chunk: tuple[int, ...], settled: Settled | None) -> Place | ChunkState | None:
         if settled is not None and not settled.hides(chunk):
             return settled.place(chunk)
         whole = self.grid.chunk_box(chunk)
@@ -120,7 +126,8 @@ class StoredArray(LayeredArray):
                 return place
         return DIRTY
 
-    def _settled(self, partition: bytes) -> _Settled | None:
+    def settled(self, partition: bytes) -> Settled | None:
+        """What is known of a partition whose base has the chunks for its tiles; None where there is no such base."""
         table, whole = self._tables(partition)
         if table is None or whole is None:
             return None
@@ -129,7 +136,7 @@ class StoredArray(LayeredArray):
             known = self._last_settled = table, whole, self._find_settled(partition, table, whole)
         return known[2]
 
-    def _find_settled(self, partition: bytes, table: PartitionTable, whole: PartitionTable) -> _Settled | None:
+    def _find_settled(self, partition: bytes, table: PartitionTable, whole: PartitionTable) -> Settled | None:
         if table.base is None:
             return None
         base, chunks = table.base, self.grid.chunks
@@ -141,7 +148,7 @@ class StoredArray(LayeredArray):
             return None
         over, wide = table.touched_chunks(table.upto_version(self.version))
         wide += [one.clip for one in whole.fragments(self.version) if one.version > table.after]
-        return _Settled(tiles, base.directory(chunks), over, wide)
+        return Settled(tiles, base.directory(chunks), over, wide)
 
     @property
     def chunk_bytes(self) -> int:
@@ -188,7 +195,7 @@ class StoredArray(LayeredArray):
             part = one.intersect(box)
             if part is not None:
                 chunks |= {chunk for chunk, _ in self.grid.chunks_in(part)}
-        settled = self._settled(partition)
+        settled = self.settled(partition)
         if settled is not None:
             stored = [settled.tiles.coords(number) for number in settled.directory.stored()]
             return sorted(chunks.union(stored)) if chunks else stored
@@ -204,4 +211,4 @@ class StoredArray(LayeredArray):
                 yield self.grid.chunk_index(tile.lo)
 
 
-__all__ = ["DIRTY", "ChunkState", "StoredArray"]
+__all__ = ["DIRTY", "ChunkState", "Settled", "StoredArray"]

@@ -39,11 +39,12 @@ def export(system: System, codec: Codec, size: Size) -> Figures:
         seconds = timed(system.export_zarr, destination)
     settle_s = settle(destination)
     copy_s = timed(shutil.copytree, destination, copied) + timed(sync_files, copied)
-    shutil.rmtree(copied)
     patches = chunk_patches(size, seed=30)
     write_patches(system, size, patches, raised=1)
     system.compact("a")
     again_s = timed(lambda: system.export_zarr(destination, again=True))
+    # Not before: ext4 looks at every inode that was freed within the last minute whenever it makes a file or directory.
+    shutil.rmtree(copied)
     system.close()
     exported = SYSTEMS["zarr"](destination)
     exported.open()

@@ -61,13 +61,13 @@ def large_patches(size: Size) -> list[Box]:
     return list(boxes(60, shape, tuple(n // 8 for n in shape), seed=4))
 
 
-def chunk_patches(size: Size, seed: int) -> list[Box]:
-    """A box within each of one in a hundred chunks, at least one."""
+def chunk_patches(size: Size, seed: int, every: int = 100) -> list[Box]:
+    """A box within each of one in so many chunks, at least one."""
     grid = [n // chunk for n, chunk in zip(large_shape(size), LARGE_CHUNKS, strict=True)]
     rng = np.random.default_rng(seed)
     count = int(np.prod(grid))
     found = []
-    for number in rng.choice(count, max(1, count // 100), replace=False):
+    for number in rng.choice(count, max(1, count // every), replace=False):
         lo = [at * chunk for at, chunk in zip(np.unravel_index(number, grid), LARGE_CHUNKS, strict=True)]
         found.append(
             tuple(slice(int(at) + 3, int(at) + 3 + chunk // 2) for at, chunk in zip(lo, LARGE_CHUNKS, strict=True))
