@@ -182,3 +182,43 @@ print(done[0])
 
 def test_where_threading_takes_another_thread_for_the_main_one() -> None:
     assert run(ELSEWHERE) == "good\n"
+
+
+FORK = """
+import os, signal, sys, threading
+from txstore.interrupts import Deferred
+
+signal.signal(signal.SIGUSR1, lambda number, frame: None)
+before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGUSR1)
+
+statuses = []
+
+def fork(put_off):
+    child = os.fork()
+    if child:
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        return
+    status = 1
+    try:
+        found = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGUSR1)
+        assert (found != before) == put_off, found
+        signal.raise_signal(signal.SIGINT)
+        status = 0 if put_off else 2
+    except KeyboardInterrupt:
+        status = 3 if put_off else 0
+    finally:
+        os._exit(status)
+
+with Deferred() as deferred:
+    thread = threading.Thread(target=fork, args=(False,))
+    thread.start()
+    thread.join()
+    fork(True)  # by the thread that is in the block, in the child too
+    assert signal.getsignal(signal.SIGINT) is deferred
+assert statuses == [0, 0], statuses
+print("good")
+"""
+
+
+def test_a_child_of_another_thread_hears_signals() -> None:
+    assert run(FORK) == "good\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # What the module signal is made of. That makes members of enumerations of numbers and handlers: 2 µs each time.
 import _signal  # type: ignore[import-not-found]
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -28,6 +29,8 @@ class Deferred:
 
     A handler that is set meanwhile stays. Where there is none of Python, nothing is touched; what C code has installed
     over one of Python (``faulthandler.register``, some libraries), and ``signal.siginterrupt``, is undone.
+
+    In a child that another thread forks meanwhile, there is nobody who would end the block: there it is over.
     """
 
     __slots__ = ("_before", "_noted", "_over", "_thread")
@@ -83,6 +86,13 @@ class Deferred:
                 self._over = True
                 self.check()
 
+    def renew(self) -> None:
+        """In a forked child: put back what a thread has replaced that is not in this process."""
+        if self._thread != threading.get_ident():
+            self._over = True
+            self._noted.clear()
+            self._put_back()
+
     def _put_back(self) -> None:
         try:
             for number, handler in self._before.items():
@@ -91,6 +101,16 @@ class Deferred:
         except BaseException:
             self._put_back()  # a handler that is back already has raised
             raise
+
+
+def _after_fork_in_child() -> None:
+    for number in _SIGNALS:
+        handler = _signal.getsignal(number)
+        if type(handler) is Deferred:
+            handler.renew()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 __all__ = ["Deferred"]
