@@ -514,6 +514,33 @@ def test_close(path: Path) -> None:
         pass
 
 
+def test_an_interrupt_while_it_is_closed_leaves_nothing_locked(path: Path) -> None:
+    lock, other = FileLock(path), FileLock(path)
+    at = looks = 0
+
+    def look(frame: Any, event: str, _: Any) -> None:
+        nonlocal looks
+        if frame.f_code.co_filename in {locks.__file__, waiting.__file__}:
+            looks += 1
+            if looks == at:
+                signal.raise_signal(signal.SIGINT)
+
+    while looks >= at:
+        at, looks = at + 1, 0
+        with lock:
+            pass
+        sys.setprofile(look)
+        try:
+            lock.close()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        with other:
+            assert other.held
+    assert at > 10
+
+
 def test_a_dropped_lock_leaves_no_descriptor(path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     lock = FileLock(path)

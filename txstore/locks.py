@@ -258,15 +258,16 @@ class FileLock:
         if self._generation != generation():
             return
         mutex = self._mutex
-        if mutex.owner == threading.get_ident() or not mutex.acquire(self.timeout_s):
-            raise StorageError(f"the lock {self.path} is held and can't be closed")
-        try:
-            for descriptor in (self._lock, self._queue):
-                if descriptor is not None:
-                    descriptor.close()
-            self._lock = self._queue = self._bell = None
-        finally:
-            mutex.release()
+        with Deferred() as deferred:
+            if mutex.owner == threading.get_ident() or not mutex.acquire(self.timeout_s, deferred.check):
+                raise StorageError(f"the lock {self.path} is held and can't be closed")
+            try:
+                for descriptor in (self._lock, self._queue):
+                    if descriptor is not None:
+                        descriptor.close()
+                self._lock = self._queue = self._bell = None
+            finally:
+                mutex.release()
 
 
 def _locked(file: Descriptor, how: int) -> bool:
