@@ -202,6 +202,28 @@ def test_a_bell_that_somebody_cuts_while_it_is_used(path: Path) -> None:
     wait_for_another(lock, path, lambda: Path(f"{path}.bell").write_bytes(b""))
 
 
+def test_a_bell_that_can_not_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = FileLock(path, timeout_s=0.1)
+    with lock:
+        pass
+    pread, bell = os.pread, lock._bell and lock._bell._file
+
+    def refuse(number: int, length: int, offset: int) -> bytes:
+        if bell is not None and number == bell.number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(number, length, offset)
+
+    monkeypatch.setattr("os.pread", refuse)
+    with lock:  # to release it fails neither,
+        pass
+    with process(HOLD, path) as holder:
+        assert says(holder) == "held"
+        with pytest.raises(StorageError, match=r"waited 0\.1 s"):  # nor to wait,
+            lock.acquire()
+    lock.timeout_s = 20
+    wait_for_another(lock, path)  # which leaves nothing locked
+
+
 def test_a_killed_holder_gives_the_lock_away(path: Path) -> None:
     with process(HOLD, path) as holder:
         assert says(holder) == "held"

@@ -128,13 +128,15 @@ class FileLock:
             # Interrupts included: they may come after the lock has.
             if mutex.owner == me:
                 self._mine = False
-                for descriptor in (self._lock, self._queue):
-                    if descriptor is not None:
-                        descriptor.unlock()
-                # It may have been rung for this one.
-                if self._bell is not None and not isinstance(error, NotNeeded):
-                    self._bell.ring()
-                mutex.release()
+                try:
+                    for descriptor in (self._lock, self._queue):
+                        if descriptor is not None:
+                            descriptor.unlock()
+                    # It may have been rung for this one.
+                    if self._bell is not None and not isinstance(error, NotNeeded):
+                        self._bell.ring()
+                finally:
+                    mutex.release()
             if isinstance(error, OSError) and not isinstance(error, StorageError):
                 raise storage_error(f"lock {self.path}", error) from error
             raise

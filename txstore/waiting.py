@@ -148,17 +148,20 @@ class Bell:
     # page, it says so, while we would be killed.
 
     def _count(self) -> int:
-        data = b"" if self._file is None else os.pread(self._file.number, _WORD_BYTES, 0)
+        data = b""
+        with contextlib.suppress(OSError):  # then they look again after a while
+            if self._file is not None:
+                data = os.pread(self._file.number, _WORD_BYTES, 0)
         return int.from_bytes(data, sys.byteorder)
 
     def ring(self, waiters: int = 1) -> None:
-        """Wake so many of those that have waited longest. After what they are to see has happened."""
+        """Wake so many of those that have waited longest. After what they are to see has happened. Never raises."""
         file, word = self._file, self._word
         if file is None or word is None or not file.usable:
             return
         # Two at once may count as one: it has changed all the same.
         following = (self._count() + 1) % (1 << 8 * _WORD_BYTES)
-        with contextlib.suppress(OSError):  # a full disk: they look again after a while
+        with contextlib.suppress(OSError):  # a full disk: likewise
             os.pwrite(file.number, following.to_bytes(_WORD_BYTES, sys.byteorder), 0)
         if _futex(word, _WAKE, waiters) == 1:
             # Else it may have to wait until this process sleeps, on the same processor, though another is idle.
