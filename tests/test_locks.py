@@ -224,6 +224,25 @@ def test_a_bell_that_can_not_be_read(path: Path, monkeypatch: pytest.MonkeyPatch
     wait_for_another(lock, path)  # which leaves nothing locked
 
 
+@pytest.mark.parametrize("bell", ["untouched", "cut"])
+def test_whoever_waits_takes_no_processor_time(path: Path, bell: str) -> None:
+    lock = FileLock(path)
+
+    def meanwhile() -> None:
+        if bell == "cut":
+            Path(f"{path}.bell").write_bytes(b"")
+
+    with lock:
+        pass
+    with process(HOLD, path) as holder:
+        assert says(holder) == "held"
+        threading.Timer(0.1, meanwhile).start()
+        threading.Timer(0.6, tell, (holder,)).start()
+        before = time.thread_time()
+        with lock:
+            assert time.thread_time() - before < 0.2
+
+
 def test_a_killed_holder_gives_the_lock_away(path: Path) -> None:
     with process(HOLD, path) as holder:
         assert says(holder) == "held"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import mmap
 import os
 import sys
@@ -29,7 +30,7 @@ _FUTEX = (
     if sys.platform == "linux" and sys.maxsize > 1 << 32
     else None
 )
-_SYSCALL: Any = None if _FUTEX is None else ctypes.CDLL(None).syscall
+_SYSCALL: Any = None if _FUTEX is None else ctypes.CDLL(None, use_errno=True).syscall
 
 
 class _Timespec(ctypes.Structure):
@@ -197,12 +198,14 @@ class Bell:
                 return False
             if word is None:
                 time.sleep(min(left, _POLL_S))
-            else:
-                _futex(word, _WAIT, count, _Timespec(0, int(min(left, _SLICE_S) * 1e9)))
+            elif _futex(word, _WAIT, count, _Timespec(0, int(min(left, _SLICE_S) * 1e9))) < 0:
+                # That it has rung, or nobody has for so long. Else it can't be heard: the file has been cut, say.
+                if ctypes.get_errno() not in (errno.ETIMEDOUT, errno.EINTR) and self._count() == count:
+                    time.sleep(min(left, _POLL_S))
 
 
 def _futex(word: ctypes.c_uint32, operation: int, value: int, timeout: _Timespec | None = None) -> int:
-    # Of waking: how many. Of waiting: why it woke up, which whoever waits finds out by looking again.
+    # Of waking: how many. Of waiting: 0 when it was woken, else -1 and the reason in ctypes.get_errno().
     woken: int = _SYSCALL(
         ctypes.c_long(_FUTEX or 0),
         ctypes.byref(word),
