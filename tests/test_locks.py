@@ -206,10 +206,10 @@ def test_a_bell_that_can_not_be_read(path: Path, monkeypatch: pytest.MonkeyPatch
     lock = FileLock(path, timeout_s=0.1)
     with lock:
         pass
-    pread, bell = os.pread, lock._bell and lock._bell._file
+    pread, bell = os.pread, os.stat(f"{path}.bell").st_ino if DESCRIPTORS > 2 else 0
 
     def refuse(number: int, length: int, offset: int) -> bytes:
-        if bell is not None and number == bell.number:
+        if os.fstat(number).st_ino == bell:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return pread(number, length, offset)
 
@@ -539,6 +539,43 @@ def test_an_interrupt_anywhere_leaves_nothing_locked(path: Path) -> None:
             with lock:
                 assert says(holder) == "released"
         assert interrupted > 20
+
+
+def test_a_finalizer_in_the_midst_of_taking_the_lock_is_refused(path: Path) -> None:
+    """It would wait for a turn that nobody can give: whoever releases the lock needs what this thread is holding."""
+    lock, other = FileLock(path), FileLock(path)
+    refused: list[str] = []
+
+    def look(frame: Any, event: str, called: Any) -> None:
+        if event == "c_return" and frame.f_code is waiting.FairMutex.acquire.__code__ and lock._mutex.entered:
+            sys.setprofile(None)
+            for what in (other.acquire, other.close):
+                with pytest.raises(StorageError) as raised:
+                    what()
+                refused.append(str(raised.value))
+
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            go.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    timer = threading.Timer(0.1, go.set)
+    sys.setprofile(look)
+    try:
+        timer.start()
+        with lock:
+            assert "about to take" in refused[0] and "can't be closed" in refused[1]
+    finally:
+        sys.setprofile(None)
+        thread.join()
+        timer.join()
+    with other:
+        pass
 
 
 def test_close(path: Path) -> None:

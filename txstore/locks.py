@@ -107,7 +107,8 @@ class FileLock:
         Raises
         ------
         StorageError
-            If it can't be had in time, if this thread holds it already, or if the file can't be opened or locked.
+            If it can't be had in time, if this thread holds it already or is just about to, or if the file can't be
+            opened or locked.
         """
         if self._generation != generation():
             self._renew()
@@ -115,6 +116,11 @@ class FileLock:
         me = threading.get_ident()
         if mutex.owner == me:
             raise StorageError(f"this thread holds the lock {self.path} already")
+        if mutex.entered:
+            raise StorageError(
+                f"this thread is about to take the lock {self.path} or to give it back: a finalizer or a handler of a "
+                "signal that comes then can't have it"
+            )
         deadline = time.monotonic() + self.timeout_s
         try:
             if not mutex.acquire(self.timeout_s, check):
@@ -261,7 +267,7 @@ class FileLock:
             return
         mutex = self._mutex
         with Deferred() as deferred:
-            if mutex.owner == threading.get_ident() or not mutex.acquire(self.timeout_s, deferred.check):
+            if self.held or mutex.entered or not mutex.acquire(self.timeout_s, deferred.check):
                 raise StorageError(f"the lock {self.path} is held and can't be closed")
             try:
                 for descriptor in (self._lock, self._queue):

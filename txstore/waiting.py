@@ -56,7 +56,7 @@ class FairMutex:
 
     def __init__(self) -> None:
         self.owner: int | None = None
-        # Re-entrant, because a signal handler or a finalizer may come here in the midst of it.
+        # Re-entrant, so that a signal handler or a finalizer that comes here in the midst of it can be refused.
         self._guard = threading.RLock()
         self._waiting: deque[tuple[int, threading.Lock]] = deque()
 
@@ -65,8 +65,14 @@ class FairMutex:
         """Whether a thread waits for it."""
         return bool(self._waiting)
 
+    @property
+    def entered(self) -> bool:
+        """Whether this thread is in the midst of it, interrupted by what asks: it can't be waited for here."""
+        owned: bool = self._guard._is_owned()  # type: ignore[attr-defined]
+        return owned
+
     def acquire(self, timeout_s: float, check: Callable[[], None] = lambda: None) -> bool:
-        """Take it; False after `timeout_s` seconds. Must not be called by its owner.
+        """Take it; False after `timeout_s` seconds. Must not be called by its owner, nor where it is :attr:`entered`.
 
         Where it has to wait, it calls `check`: at once, now and then, and when its turn has come. That may raise.
         """
