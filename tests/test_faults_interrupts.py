@@ -88,6 +88,23 @@ def test_an_interrupt_at_any_moment_leaves_nothing_locked(
     signal.signal(signal.SIGALRM, before)
 
 
+def test_an_interrupt_at_any_moment_of_a_read_leaves_no_connection_in_use(open_store: Any) -> None:
+    """A forked child would be refused, for it might have inherited a read; a fork in another thread would wait."""
+    store = open_store()
+    create(store, "a", np.arange(16), chunks=(4,))
+    index = store._core.index
+
+    def work() -> None:
+        store.snapshot(version=1)["a"][...]
+
+    calls = interrupted(0, work)
+    assert calls > 200
+    for at in range(1, calls + 1):
+        interrupted(at, work)
+        assert not index._busy
+    assert store["a"][...].tolist() == list(range(16))
+
+
 def test_whoever_waits_for_the_lock_can_be_interrupted(open_store: Any) -> None:
     store, other = open_store(), open_store()
     create(store, "a", np.zeros(4, "i4"))
