@@ -1,4 +1,4 @@
-"""The store's lock: one writer at a time over all threads and processes, in the order of arrival.
+"""The store's lock: one writer at a time over all threads and processes, mostly in the order of arrival.
 
 It stands on ``flock``, which the kernel drops with the last descriptor of a process, so that nothing is ever judged
 by age.
@@ -55,9 +55,10 @@ class FileLock:
     Thread safety: any number of threads, and of objects with the same path. The threads of one process are served in
     the order of arrival. Not re-entrant.
 
-    Process safety: those that wait are woken in the order in which they came. While one of them wakes up, another
-    process may take the lock, but not the one that has just released it: it looks whether somebody waits, and stands
-    behind.
+    Process safety: those that wait are woken in the order in which they came, as long as nobody waits for more than
+    20 ms: who has looks whether it has been forgotten, and stands at the end of the line again. So where the lock is
+    held for longer, the order is that of their last looks. While one of them wakes up, another process may take the
+    lock, but not the one that has just released it: it looks whether somebody waits, and stands behind.
 
     Crash safety: the kernel drops the lock with the process. Forked children do not inherit it: they do not hold what
     their parent holds, and releasing it there does nothing.

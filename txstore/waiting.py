@@ -1,4 +1,4 @@
-"""Waiting for a lock in the order of arrival, and giving up in time: among threads, and for another process."""
+"""Waiting for a lock, mostly in the order of arrival, and giving up in time: among threads, and for another process."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Bell:
     Notes
     -----
     Any number of processes, one thread of each at a time. Where there is no such thing, and where the one who should
-    have rung has died, waiters look again after a while.
+    have rung has died, waiters look again after a while. Those who have looked are the last of whom it wakes.
     """
 
     __slots__ = ("_file", "_word")
