@@ -224,7 +224,7 @@ class SQLiteDialect:
 
     @contextlib.contextmanager
     def exclusive(self, wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold the store's lock: one writer at a time over all processes, in the order of arrival.
+        """Hold the store's lock: one writer at a time over all processes, mostly in the order of arrival.
 
         While it waits it calls `wait` now and then, which may raise.
         """

@@ -95,6 +95,15 @@ def _newer(found: int) -> FormatError:
     return FormatError(f"the store has format {found}, this txstore reads up to format {FORMAT}: install a newer one")
 
 
+class _Loan:
+    """That a thread uses a connection, and which: None before, and as soon as somebody else sees to it."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+
+
 class Index:
     """One index, opened by one process.
 
@@ -120,7 +129,7 @@ class Index:
         self._left: list[object] = []  # what a parent had open: never to be used, nor to be closed
         self._guard = threading.RLock()
         self._gate = threading.Condition(self._guard)
-        self._busy: dict[int, int] = {}  # by thread, how many connections it has
+        self._busy: dict[_Loan, int] = {}  # and the thread that has it
         self._forks = 0
         self._closed = False
         pause_for_forks(self)
@@ -133,7 +142,7 @@ class Index:
         deadline, wait_s = time.monotonic() + _FORK_PATIENCE_S, 0.05
         with self._gate:
             self._forks += 1
-            while not self._gate.wait_for(lambda: not self._busy.keys() - {me}, wait_s):
+            while not self._gate.wait_for(lambda: not self._threads() - {me}, wait_s):
                 if time.monotonic() > deadline:
                     return
                 # Who is inside may wait for a lock of one who is kept out: let that one in, and try again for longer.
@@ -176,57 +185,57 @@ class Index:
 
     # --- connections ----------------------------------------------------------------------------
 
-    def _take(self) -> Connection:
+    # An interrupt may come after any call in here; the loan always says whether there is something to be closed.
+
+    def _take(self, loan: _Loan) -> Connection:
         if self._closed:
             raise StoreClosedError("the store has been closed; open it again")
         self.dialect.check_place()
         me = threading.get_ident()
         with self._guard:
-            while self._forks and me not in self._busy:
+            while self._forks and me not in self._threads():
                 self._gate.wait()
-            self._busy[me] = self._busy.get(me, 0) + 1
+            self._busy[loan] = me
         try:
             while self._idle:
                 with contextlib.suppress(IndexError):  # another thread was quicker
-                    connection = self._idle.pop()
+                    connection = loan.connection = self._idle.pop()
                     if not self.dialect.overtaken(connection):
                         return connection
+                    loan.connection = None
                     self._close(connection)
             self._require_own()
-            return self.dialect.connect()
-        except BaseException as error:
-            self._leave()
+            connection = loan.connection = self.dialect.connect()
+            return connection
+        except Exception as error:
+            self._drop(loan)
             self._raise_translated(error)
             raise
 
-    def _leave(self) -> None:
-        me = threading.get_ident()
-        with self._guard:
-            left = self._busy.get(me, 0) - 1
-            if left > 0:
-                self._busy[me] = left
-            else:
-                self._busy.pop(me, None)
-                if self._forks:
-                    self._gate.notify_all()
+    def _threads(self) -> set[int]:
+        return set(self._busy.copy().values())
 
-    def _give(self, connection: Connection) -> None:
-        if threading.get_ident() not in self._busy:
-            self._left.append(connection)  # forked in the midst of it: it is the parent's
-        elif self._closed or connection.in_transaction():
-            self._drop(connection)
-        else:
+    def _give(self, loan: _Loan) -> None:
+        connection = loan.connection
+        if connection is not None and loan in self._busy and not (self._closed or connection.in_transaction()):
+            loan.connection = None
             self._idle.append(connection)
-            self._leave()
+        self._drop(loan)
 
-    def _drop(self, connection: Connection) -> None:
-        if threading.get_ident() not in self._busy:
-            self._left.append(connection)
-            return
+    def _drop(self, loan: _Loan) -> None:
+        """End a loan, and close its connection if it still has one; idempotent."""
+        connection, loan.connection = loan.connection, None
         try:
-            self._close(connection)
+            if connection is not None:
+                if loan in self._busy:
+                    self._close(connection)
+                else:
+                    self._left.append(connection)  # forked in the midst of it: it is the parent's
         finally:
-            self._leave()
+            self._busy.pop(loan, None)
+            if self._forks:
+                with self._gate:
+                    self._gate.notify_all()
 
     def _close(self, connection: Connection) -> None:
         try:
@@ -235,10 +244,13 @@ class Index:
             if self.dialect.translate(error) is None:
                 raise
 
-    def _require_still(self, connection: Connection, cause: BaseException | None = None) -> None:
+    def _require_still(self, loan: _Loan, cause: BaseException | None = None) -> None:
         """Refuse what was read without locks while somebody wrote."""
-        if self.dialect.overtaken(connection) and (cause is None or isinstance(cause, Exception)):
-            self._drop(connection)
+        connection = loan.connection
+        if connection is None or not self.dialect.overtaken(connection):
+            return
+        if cause is None or isinstance(cause, Exception):
+            self._drop(loan)
             raise StorageError(f"the index {self.dialect.path} was written while it was read; read again") from cause
 
     def _raise_translated(self, error: BaseException) -> None:
@@ -249,21 +261,22 @@ class Index:
     @contextlib.contextmanager
     def _lent(self) -> Iterator[Connection]:
         """A connection for reading; it comes back unless something may be wrong with it."""
-        connection = self._take()
+        loan = _Loan()
         try:
-            yield connection
+            yield self._take(loan)
+            self._require_still(loan)
+            self._give(loan)
         except BaseException as error:
-            self._require_still(connection, error)
-            if isinstance(error, TxStoreError) and connection.pristine:
-                # Somebody found that a name is not there: no fault of the connection.
-                connection.rollback()
-                self._give(connection)
-                raise
-            self._drop(connection)
+            try:
+                self._require_still(loan, error)
+                if isinstance(error, TxStoreError) and loan.connection is not None and loan.connection.pristine:
+                    # Somebody found that a name is not there: no fault of the connection.
+                    loan.connection.rollback()
+                    self._give(loan)
+            finally:
+                self._drop(loan)
             self._raise_translated(error)
             raise
-        self._require_still(connection)
-        self._give(connection)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -317,28 +330,29 @@ class Index:
     @contextlib.contextmanager
     def write_locked(self) -> Iterator[Connection]:
         """As :meth:`write`, for who holds the store's lock: see :meth:`SQLiteDialect.exclusive`."""
-        connection = self._take()
+        loan = _Loan()
         try:
+            connection = self._take(loan)
             connection.begin(write=True)
             yield connection
             connection.commit()
         except BaseException:
             # After a failed COMMIT the database may still be in the transaction: only closing is sure to end it.
-            self._drop(connection)
+            self._drop(loan)
             raise
         self.dialect.after_commit(connection)
-        self._give(connection)
+        self._give(loan)
 
     @contextlib.contextmanager
     def bare(self) -> Iterator[Connection]:
         """A connection without a transaction, for what the dialect alone knows how to do."""
-        connection = self._take()
+        loan = _Loan()
         try:
-            yield connection
+            yield self._take(loan)
         finally:
-            if connection.in_transaction():
-                connection.rollback()
-            self._give(connection)
+            if loan.connection is not None:
+                loan.connection.rollback()
+            self._give(loan)
 
     @contextlib.contextmanager
     def maintain(self) -> Iterator[Connection]:

@@ -14,7 +14,7 @@ from txstore.grid import WHOLE, Grid
 from txstore.index import lookup, shaperows
 from txstore.index.branches import Lineage
 from txstore.index.connection import Connection
-from txstore.index.edits import ArrayEdit, Change, Edit, NodeCreate, NodeDelete, Touched
+from txstore.index.edits import ArrayEdit, Change, Edit, NodeCreate, NodeDelete, NodeMove, Touched
 from txstore.index.engine import Head
 from txstore.index.placement import moved, place
 from txstore.index.sql import schema
@@ -90,7 +90,8 @@ def insert(
     refs: Counter[bytes] = Counter()
     hulls: dict[int, Box] = {}
     shapes: dict[int, list[ShapeRow]] = {}
-    names = _names(connection, edit, seen, ids, version) if any(touched.structural for _, touched in since) else {}
+    moves = any(touched.structural for _, touched in since) or any(isinstance(node, NodeMove) for node in edit.nodes)
+    names = _names(connection, edit, seen, ids, version) if moves else {}
     reshaped = {node for _, touched in since for node, change in touched.nodes.items() if change & Change.SHAPE}
     appended = _insert_arrays(connection, edit, seen, ids, version, changes, hulls, refs, shapes, reshaped)
     appended_to = [(names.get(array.node, array.path), box) for array, box in appended]
@@ -99,7 +100,7 @@ def insert(
 
 
 def _names(connection: Connection, edit: Edit, seen: Lineage, ids: dict[int, int], version: int) -> dict[int, str]:
-    """Where the nodes of an edit hang, by its own numbers of them: others may have moved them, or what is above.
+    """Where the nodes of an edit hang, by its own numbers of them: it or others may have moved them, or what is above.
 
     What it has deleted itself hangs where it did.
     """

@@ -75,8 +75,9 @@ class Timeline:
         renew_in_children(self)
 
     def renew(self) -> None:
-        """In a forked child: another thread may have been in the midst of extending a table."""
+        """In a forked child: another thread may have been in the midst of extending a table, or a log of shapes."""
         self._lock = threading.RLock()
+        self._shapes = {}
         self._tables, self._old_tables, self._old_bases = OrderedDict(), OrderedDict(), OrderedDict()
 
     @property

@@ -259,3 +259,31 @@ print(store["n"][...].tolist())
 
 def test_a_transaction_stays_with_the_process_that_began_it(tmp_path: Path) -> None:
     assert run(PARENTS, tmp_path / "store") == "[5, 1]\n"
+
+
+SHAPES = (
+    START
+    + """
+for length in (4001, 4002):
+    with store.transaction() as tx:
+        tx["a"].resize((length,))
+    assert store["a"].shape == (length,)
+snapshot = store.snapshot()
+log = snapshot._tree.timeline._shapes[1]
+# As a thread leaves it that has come so far: see ShapeLog.extend.
+log._versions.append(log.upto)
+
+
+def child():
+    assert snapshot["a"].shape == (4002,)
+    assert store.snapshot(version=2)["a"].shape == (4001,)
+
+
+done(forked(child))
+print("good")
+"""
+)
+
+
+def test_a_child_does_not_go_by_a_log_of_shapes_that_was_being_extended(tmp_path: Path) -> None:
+    assert run(SHAPES, tmp_path / "store") == "good\n"

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,15 @@ import txstore
 PACKAGE = str(Path(txstore.__file__).parent)
 
 
-def interrupted(at: int, work: Callable[[], None]) -> int:
+class Late(Exception):
+    """A time-out of the application: its handler of a signal raises it."""
+
+
+def too_late(number: int, frame: FrameType | None) -> None:
+    raise Late
+
+
+def interrupted(at: int, work: Callable[[], None], number: int = signal.SIGINT) -> int:
     """Do it, and raise the signal at that call of a function or return from one; how many there were."""
     count = 0
 
@@ -27,12 +36,12 @@ def interrupted(at: int, work: Callable[[], None]) -> int:
         if event in ("call", "c_return") and PACKAGE in frame.f_code.co_filename:
             count += 1
             if count == at:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
 
     sys.setprofile(look)
     try:
         work()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Late):
         pass
     finally:
         sys.setprofile(None)
@@ -40,9 +49,16 @@ def interrupted(at: int, work: Callable[[], None]) -> int:
 
 
 @pytest.mark.filterwarnings("ignore:.*was dropped without:ResourceWarning")
-@pytest.mark.parametrize("what", ["commit", "maintenance"])
-def test_an_interrupt_at_any_moment_leaves_nothing_locked(open_store: Any, what: str) -> None:
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+@pytest.mark.parametrize(
+    ("what", "number"),
+    [("commit", signal.SIGINT), ("maintenance", signal.SIGINT), ("commit", signal.SIGALRM)],
+)
+def test_an_interrupt_at_any_moment_leaves_nothing_locked(
+    open_store: Any, monkeypatch: pytest.MonkeyPatch, what: str, number: int
+) -> None:
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGALRM: too_late}
+    before = signal.signal(signal.SIGALRM, too_late)
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)  # a signal may come in a finalizer
     store, other = open_store(lock_timeout_s=5), open_store(lock_timeout_s=5)
     create(store, "a", np.zeros(16, "i4"), chunks=(4,))
     lock = store._core.index.dialect.lock
@@ -61,14 +77,32 @@ def test_an_interrupt_at_any_moment_leaves_nothing_locked(open_store: Any, what:
     assert calls > 500
     for at in np.linspace(1, calls, 150 if what == "commit" else 40).astype(int).tolist():
         value += 1
-        interrupted(at, work)
+        interrupted(at, work, number)
         assert not lock.held
         for one in (other, store):
             with one.transaction() as tx:
                 tx["a"][0] = -value
         cells = other["a"][...]
         assert cells[0] == -value and len(set(cells[1:].tolist())) == 1
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert {one: signal.getsignal(one) for one in handlers} == handlers
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_an_interrupt_at_any_moment_of_a_read_leaves_no_connection_in_use(open_store: Any) -> None:
+    """A forked child would be refused, for it might have inherited a read; a fork in another thread would wait."""
+    store = open_store()
+    create(store, "a", np.arange(16), chunks=(4,))
+    index = store._core.index
+
+    def work() -> None:
+        store.snapshot(version=1)["a"][...]
+
+    calls = interrupted(0, work)
+    assert calls > 200
+    for at in range(1, calls + 1):
+        interrupted(at, work)
+        assert not index._busy
+    assert store["a"][...].tolist() == list(range(16))
 
 
 def test_whoever_waits_for_the_lock_can_be_interrupted(open_store: Any) -> None:

@@ -202,6 +202,47 @@ def test_a_bell_that_somebody_cuts_while_it_is_used(path: Path) -> None:
     wait_for_another(lock, path, lambda: Path(f"{path}.bell").write_bytes(b""))
 
 
+def test_a_bell_that_can_not_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = FileLock(path, timeout_s=0.1)
+    with lock:
+        pass
+    pread, bell = os.pread, os.stat(f"{path}.bell").st_ino if DESCRIPTORS > 2 else 0
+
+    def refuse(number: int, length: int, offset: int) -> bytes:
+        if os.fstat(number).st_ino == bell:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(number, length, offset)
+
+    monkeypatch.setattr("os.pread", refuse)
+    with lock:  # to release it fails neither,
+        pass
+    with process(HOLD, path) as holder:
+        assert says(holder) == "held"
+        with pytest.raises(StorageError, match=r"waited 0\.1 s"):  # nor to wait,
+            lock.acquire()
+    lock.timeout_s = 20
+    wait_for_another(lock, path)  # which leaves nothing locked
+
+
+@pytest.mark.parametrize("bell", ["untouched", "cut"])
+def test_whoever_waits_takes_no_processor_time(path: Path, bell: str) -> None:
+    lock = FileLock(path)
+
+    def meanwhile() -> None:
+        if bell == "cut":
+            Path(f"{path}.bell").write_bytes(b"")
+
+    with lock:
+        pass
+    with process(HOLD, path) as holder:
+        assert says(holder) == "held"
+        threading.Timer(0.1, meanwhile).start()
+        threading.Timer(0.6, tell, (holder,)).start()
+        before = time.thread_time()
+        with lock:
+            assert time.thread_time() - before < 0.2
+
+
 def test_a_killed_holder_gives_the_lock_away(path: Path) -> None:
     with process(HOLD, path) as holder:
         assert says(holder) == "held"
@@ -500,6 +541,43 @@ def test_an_interrupt_anywhere_leaves_nothing_locked(path: Path) -> None:
         assert interrupted > 20
 
 
+def test_a_finalizer_in_the_midst_of_taking_the_lock_is_refused(path: Path) -> None:
+    """It would wait for a turn that nobody can give: whoever releases the lock needs what this thread is holding."""
+    lock, other = FileLock(path), FileLock(path)
+    refused: list[str] = []
+
+    def look(frame: Any, event: str, called: Any) -> None:
+        if event == "c_return" and frame.f_code is waiting.FairMutex.acquire.__code__ and lock._mutex.entered:
+            sys.setprofile(None)
+            for what in (other.acquire, other.close):
+                with pytest.raises(StorageError) as raised:
+                    what()
+                refused.append(str(raised.value))
+
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            go.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    timer = threading.Timer(0.1, go.set)
+    sys.setprofile(look)
+    try:
+        timer.start()
+        with lock:
+            assert "about to take" in refused[0] and "can't be closed" in refused[1]
+    finally:
+        sys.setprofile(None)
+        thread.join()
+        timer.join()
+    with other:
+        pass
+
+
 def test_close(path: Path) -> None:
     lock = FileLock(path, timeout_s=0.05)
     with lock:
@@ -512,6 +590,33 @@ def test_close(path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before - DESCRIPTORS
     with lock:
         pass
+
+
+def test_an_interrupt_while_it_is_closed_leaves_nothing_locked(path: Path) -> None:
+    lock, other = FileLock(path), FileLock(path)
+    at = looks = 0
+
+    def look(frame: Any, event: str, _: Any) -> None:
+        nonlocal looks
+        if frame.f_code.co_filename in {locks.__file__, waiting.__file__}:
+            looks += 1
+            if looks == at:
+                signal.raise_signal(signal.SIGINT)
+
+    while looks >= at:
+        at, looks = at + 1, 0
+        with lock:
+            pass
+        sys.setprofile(look)
+        try:
+            lock.close()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        with other:
+            assert other.held
+    assert at > 10
 
 
 def test_a_dropped_lock_leaves_no_descriptor(path: Path) -> None:

@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -163,6 +164,40 @@ def test_a_dropped_open_transaction_warns_and_aborts(full: Any, tmp_path: Path) 
     assert everything(full) == before
     assert files(tmp_path) == left
     assert full.resolve(txid) is None
+
+
+@pytest.mark.filterwarnings("ignore:.*was dropped without:ResourceWarning")
+@pytest.mark.parametrize("then", ["commit", "close"])
+def test_a_dropped_transaction_waits_for_no_lock(tmp_path: Path, then: str) -> None:
+    def announced() -> int:
+        return len(sql(tmp_path, "SELECT uuid FROM segments WHERE state = 'intent'"))
+
+    with txstore.open(tmp_path / "own", inline_bytes=0, lock_timeout_s=60) as store:
+        create(store, "a", np.arange(8))
+        left = files(tmp_path)
+        tx = store.transaction()
+        tx["a"][...] = np.ones(8, "i8")
+        assert announced() == 1
+        held, go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with store._core.index.dialect.exclusive():
+                held.set()
+                go.wait(30)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        del tx
+        gc.collect()
+        assert thread.is_alive()  # which has the lock
+        assert files(tmp_path) == left and announced() == 1
+        go.set()
+        thread.join()
+        if then == "commit":
+            put(store, "a", 0, 7)
+            assert announced() == 0
+    assert announced() == 0
 
 
 def test_a_closed_transaction_that_is_dropped_does_not_warn(full: Any) -> None:

@@ -872,3 +872,18 @@ def test_the_log_calls_what_was_moved_meanwhile_by_its_new_name(store: Any) -> N
     assert set(keys.commit().paths) == {"h/b", "h/new"}
     assert store["h/b"][...].tolist() == [7, 0, 0, 0, 1, 2]
     assert [len(list(store.log(path=path))) for path in ("h/b", "g/b", "h/new")] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_the_log_calls_what_a_commit_moves_itself_by_its_new_name(store: Any, meanwhile: bool) -> None:
+    create(store, "g/b", np.zeros(4, "f4"), chunks=(4,))
+    tx = store.transaction()
+    appended = tx["g/b"].append([1, 2])
+    tx["g/b"].attrs["k"] = 1
+    tx.move("g", "h")
+    if meanwhile:
+        with store.transaction() as other:
+            other.create_group("unrelated")
+    assert tx.commit().paths == ("h/b", "h")
+    assert tx.commit_info.appended == (("h/b", appended.box),)
+    assert len(list(store.log(path="h/b"))) == 1

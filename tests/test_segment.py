@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -184,6 +185,26 @@ def test_abort_leaves_nothing(storage: LocalStorage, limit: int, finish: bool) -
     for call in calls:
         with pytest.raises(StorageError, match="aborted"):
             call()
+
+
+def test_abort_after_an_interrupt_that_came_when_the_file_had_its_name(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def interrupted(old: str, new: str) -> None:
+        rename(old, new)
+        raise KeyboardInterrupt
+
+    writer = SegmentWriter(storage, 0)
+    writer.append(b"abc")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.finish()
+    assert files(storage) == [writer.segment.hex()]
+    writer.abort()
+    assert files(storage) == []
 
 
 @pytest.mark.parametrize("limit", [0, 1000])

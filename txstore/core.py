@@ -6,7 +6,8 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from txstore.commits import to_us
 from txstore.crew import Crew
 from txstore.descriptors import renew_in_children
-from txstore.errors import InvalidInputError, ReadOnlyError, StoreClosedError
+from txstore.errors import InvalidInputError, ReadOnlyError, StoreClosedError, TxStoreError
 from txstore.holder import Holder
 from txstore.index import branches, commitlog, segments
 from txstore.index import engine as clock
@@ -98,6 +99,7 @@ class Core:
         self._holder: Holder | None = None
         self._timelines: dict[int, Timeline] = {}
         self._main: tuple[State, Timeline] | None = None  # the newest state of main that is known
+        self._put_off: deque[Callable[[], None]] = deque()
 
     @property
     def synced(self) -> bool:
@@ -148,6 +150,20 @@ class Core:
         """Forget announced segments whose files are gone."""
         if uuids:
             segments.withdraw(self.index, uuids)
+
+    def later(self, what: Callable[[], None]) -> None:
+        """Have something done for a finalizer, which may come anywhere and must not wait for the store's lock."""
+        self._put_off.append(what)
+
+    def tidy(self) -> None:
+        """Do what was put off: before a commit, and when the store is closed. What fails is left to vacuum."""
+        while self._put_off:
+            try:
+                what = self._put_off.popleft()
+            except IndexError:  # another thread was quicker
+                break
+            with contextlib.suppress(TxStoreError):
+                what()
 
     # --- states ---------------------------------------------------------------------------------
 
@@ -299,6 +315,7 @@ class Core:
 
     def close(self) -> None:
         """Give everything back; idempotent."""
+        self.tidy()
         with self._lock:
             if self.closed:
                 return

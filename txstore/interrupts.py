@@ -1,52 +1,116 @@
-"""Ctrl-C, put off until something that must not be left half done has been done."""
+"""Ctrl-C and other signals, put off until something that must not be left half done has been done."""
 
 from __future__ import annotations
 
+# What the module signal is made of. That makes members of enumerations of numbers and handlers: 2 µs each time.
+import _signal  # type: ignore[import-not-found]
+import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import Any
+
+_SIGNALS = tuple(sorted(map(int, signal.valid_signals())))
 
 
 class Deferred:
-    """While the block runs, SIGINT is noted; KeyboardInterrupt comes at its end.
+    """While the block runs, signals are noted; their handlers are called, and KeyboardInterrupt comes, at its end.
 
-    Python raises it between any two instructions, thus also between taking a lock and the code that gives it back. In
-    the main thread, and where nobody has taken the signal over, it is put off; elsewhere nothing is changed.
+    Python calls handlers between any two instructions, thus also between taking a lock and the code that gives it back;
+    and they may raise: Ctrl-C, a time-out by SIGALRM. In the main thread, all that are functions of Python are put off;
+    elsewhere, where none is ever called, nothing is changed.
 
     Notes
     -----
     For short blocks. Whoever waits in one calls :meth:`check` where there is nothing to be undone. Blocks may be
-    nested: it comes at the end of the outermost.
+    nested: what came is told at the end of the outermost. A signal that comes several times is told once, in the order
+    in which they came; each to the handler that it had when the block began.
+
+    A handler that is set meanwhile stays. Where there is none of Python, nothing is touched; what C code has installed
+    over one of Python (``faulthandler.register``, some libraries), and ``signal.siginterrupt``, is undone.
+
+    In a child that another thread forks meanwhile, there is nobody who would end the block: there it is over.
     """
 
-    __slots__ = ("_mine", "_noted")
+    __slots__ = ("_before", "_noted", "_over", "_thread")
 
     def __init__(self) -> None:
-        self._mine = False
-        self._noted = False
+        self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._noted: dict[int, FrameType | None] = {}
+        self._over = False
+        self._thread = threading.get_ident()
 
     def __enter__(self) -> Deferred:
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._mine = True
-            signal.signal(signal.SIGINT, self._note)
+        if self._thread == threading.main_thread().ident:
+            try:
+                for number in _SIGNALS:
+                    handler = _signal.getsignal(number)
+                    if callable(handler) and type(handler) is not Deferred:
+                        self._before[number] = handler
+                        _signal.signal(number, self)
+            except BaseException as error:
+                self.__exit__(None, None, None)
+                # Where Python was not started in what "threading" takes for the main thread, it has no signals: it is
+                # the call itself that fails then, and not a handler that has not been put off yet.
+                if not isinstance(error, ValueError) or error.__traceback__ is None or error.__traceback__.tb_next:
+                    raise
         return self
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._noted = True
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal, in the place of what is put off."""
+        if self._over:
+            # It was to be put back, but a handler that was back already has raised.
+            self._put_back()
+            self._before[number](number, frame)
+        else:
+            self._noted.setdefault(number, frame)
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt now, if there was one."""
+        """Tell the handlers what has come until now. They may raise."""
         if self._noted:
-            self._noted = False
-            raise KeyboardInterrupt
+            number = next(iter(self._noted))
+            frame = self._noted.pop(number)
+            try:
+                self._before[number](number, frame)
+            finally:
+                self.check()
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._mine:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            self.check()
+        if self._before:
+            try:
+                self._put_back()
+            finally:
+                self._over = True
+                self.check()
+
+    def renew(self) -> None:
+        """In a forked child: put back what a thread has replaced that is not in this process."""
+        if self._thread != threading.get_ident():
+            self._over = True
+            self._noted.clear()
+            self._put_back()
+
+    def _put_back(self) -> None:
+        try:
+            for number, handler in self._before.items():
+                if _signal.getsignal(number) is self:
+                    _signal.signal(number, handler)
+        except BaseException:
+            self._put_back()  # a handler that is back already has raised
+            raise
+
+
+def _after_fork_in_child() -> None:
+    for number in _SIGNALS:
+        handler = _signal.getsignal(number)
+        if type(handler) is Deferred:
+            handler.renew()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 __all__ = ["Deferred"]

@@ -1,4 +1,4 @@
-"""The store's lock: one writer at a time over all threads and processes, in the order of arrival.
+"""The store's lock: one writer at a time over all threads and processes, mostly in the order of arrival.
 
 It stands on ``flock``, which the kernel drops with the last descriptor of a process, so that nothing is ever judged
 by age.
@@ -55,9 +55,10 @@ class FileLock:
     Thread safety: any number of threads, and of objects with the same path. The threads of one process are served in
     the order of arrival. Not re-entrant.
 
-    Process safety: those that wait are woken in the order in which they came. While one of them wakes up, another
-    process may take the lock, but not the one that has just released it: it looks whether somebody waits, and stands
-    behind.
+    Process safety: those that wait are woken in the order in which they came, as long as nobody waits for more than
+    20 ms: who has looks whether it has been forgotten, and stands at the end of the line again. So where the lock is
+    held for longer, the order is that of their last looks. While one of them wakes up, another process may take the
+    lock, but not the one that has just released it: it looks whether somebody waits, and stands behind.
 
     Crash safety: the kernel drops the lock with the process. Forked children do not inherit it: they do not hold what
     their parent holds, and releasing it there does nothing.
@@ -107,7 +108,8 @@ class FileLock:
         Raises
         ------
         StorageError
-            If it can't be had in time, if this thread holds it already, or if the file can't be opened or locked.
+            If it can't be had in time, if this thread holds it already or is just about to, or if the file can't be
+            opened or locked.
         """
         if self._generation != generation():
             self._renew()
@@ -115,6 +117,11 @@ class FileLock:
         me = threading.get_ident()
         if mutex.owner == me:
             raise StorageError(f"this thread holds the lock {self.path} already")
+        if mutex.entered:
+            raise StorageError(
+                f"this thread is about to take the lock {self.path} or to give it back: a finalizer or a handler of a "
+                "signal that comes then can't have it"
+            )
         deadline = time.monotonic() + self.timeout_s
         try:
             if not mutex.acquire(self.timeout_s, check):
@@ -128,13 +135,15 @@ class FileLock:
             # Interrupts included: they may come after the lock has.
             if mutex.owner == me:
                 self._mine = False
-                for descriptor in (self._lock, self._queue):
-                    if descriptor is not None:
-                        descriptor.unlock()
-                # It may have been rung for this one.
-                if self._bell is not None and not isinstance(error, NotNeeded):
-                    self._bell.ring()
-                mutex.release()
+                try:
+                    for descriptor in (self._lock, self._queue):
+                        if descriptor is not None:
+                            descriptor.unlock()
+                    # It may have been rung for this one.
+                    if self._bell is not None and not isinstance(error, NotNeeded):
+                        self._bell.ring()
+                finally:
+                    mutex.release()
             if isinstance(error, OSError) and not isinstance(error, StorageError):
                 raise storage_error(f"lock {self.path}", error) from error
             raise
@@ -258,15 +267,16 @@ class FileLock:
         if self._generation != generation():
             return
         mutex = self._mutex
-        if mutex.owner == threading.get_ident() or not mutex.acquire(self.timeout_s):
-            raise StorageError(f"the lock {self.path} is held and can't be closed")
-        try:
-            for descriptor in (self._lock, self._queue):
-                if descriptor is not None:
-                    descriptor.close()
-            self._lock = self._queue = self._bell = None
-        finally:
-            mutex.release()
+        with Deferred() as deferred:
+            if self.held or mutex.entered or not mutex.acquire(self.timeout_s, deferred.check):
+                raise StorageError(f"the lock {self.path} is held and can't be closed")
+            try:
+                for descriptor in (self._lock, self._queue):
+                    if descriptor is not None:
+                        descriptor.close()
+                self._lock = self._queue = self._bell = None
+            finally:
+                mutex.release()
 
 
 def _locked(file: Descriptor, how: int) -> bool:

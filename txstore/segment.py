@@ -227,11 +227,12 @@ class SegmentWriter:
             If a file can't be removed.
         """
         with self._lock:
-            finished, self._state = self._state == "finished", "aborted"
+            # An interrupt may have come after the file had got its name, before it was noted.
+            named, self._state = self._state in ("finished", "broken"), "aborted"
             self._memory = bytearray()
             if self._sink is not None:
                 self._sink.abort()
-                if finished:
+                if named:
                     self._storage.delete(segment_key(self.segment))
 
     def _check(self, also: str = "open") -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from txstore.core import Core
@@ -82,7 +83,7 @@ class StagedSegments:
             return None, (SegmentEdit(writer.segment, result),)
         return ((writer.segment, result) if result else None), ()
 
-    def abort(self, *, certain: bool = True) -> None:
+    def abort(self, *, certain: bool = True, wait: bool = True) -> None:
         """Remove what was written. What can't be removed now is found by vacuum. In a forked child it is the parent's.
 
         Parameters
@@ -91,6 +92,8 @@ class StagedSegments:
             Whether no commit has landed that names the file, nor ever will. An interrupt that comes out of a commit
             does not say so: then a file that is still only announced is doomed first, which no commit undoes, and
             one that a commit needs stays.
+        wait : bool
+            Whether the store's lock may be waited for: not in a finalizer. What needs it is done later then.
         """
         writer = self._writer
         if writer is None or self._pid != os.getpid():
@@ -98,6 +101,9 @@ class StagedSegments:
         index = self._core.index
         with contextlib.suppress(TxStoreError):
             if self._complete and not certain:
+                if not wait:
+                    self._core.later(partial(self.abort, certain=False))
+                    return
                 ours = retention.doom_own(index, [writer.segment])
                 if ours:
                     writer.abort()
@@ -106,5 +112,7 @@ class StagedSegments:
             # Where the disk is full, the file has to go before the index can be told.
             announced = not writer.inline
             writer.abort()
-            if announced:
+            if announced and wait:
                 self._core.withdraw([writer.segment])
+            elif announced:
+                self._core.later(partial(self._core.withdraw, [writer.segment]))

@@ -51,9 +51,9 @@ class Transaction(Group):
         allow_empty: bool,
     ) -> None:
         self._properties = _properties_text(properties)  # may refuse: nothing is open before
-        super().__init__(StagedTree(core, state, timeline, txid, serializable=serializable))
         self._pin: int | None = pin
         self._in_doubt = False
+        super().__init__(StagedTree(core, state, timeline, txid, serializable=serializable))
         self._message = message
         self._author = author
         self._overwrite = overwrite
@@ -113,7 +113,8 @@ class Transaction(Group):
         tree = getattr(self, "_tree", None)
         if tree is not None and tree.status == "open" and not tree.core.closed and not tree.forked:
             warnings.warn(f"{self!r} was dropped without commit() or abort(): aborted", ResourceWarning, stacklevel=2)
-            self.abort()
+            # The collector comes anywhere: this very thread may be about to take the store's lock, or to give it back.
+            self._abort(wait=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._tree.__reduce__()  # refuses
@@ -147,6 +148,7 @@ class Transaction(Group):
             self._tree.check_open()
             if self._tree.core.read_only:
                 self._tree.core.require_writable("commit")
+            self._tree.core.tidy()
             self._in_doubt = True
             try:
                 self._apply()
@@ -212,6 +214,9 @@ class Transaction(Group):
 
     def abort(self) -> None:
         """Drop everything staged, with its files; idempotent. After a commit it does nothing."""
+        self._abort()
+
+    def _abort(self, *, wait: bool = True) -> None:
         with self._tree.lock:
             if self._tree.status != "open":
                 return
@@ -219,7 +224,7 @@ class Transaction(Group):
                 self._tree.status = "aborted"  # a forked child drops its copy; the transaction is its parent's
                 return
             try:
-                self._tree.segments.abort(certain=not self._in_doubt)
+                self._tree.segments.abort(certain=not self._in_doubt, wait=wait)
             finally:
                 self._finish("aborted")
 

@@ -1,9 +1,10 @@
-"""Waiting for a lock in the order of arrival, and giving up in time: among threads, and for another process."""
+"""Waiting for a lock, mostly in the order of arrival, and giving up in time: among threads, and for another process."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import mmap
 import os
 import sys
@@ -29,7 +30,7 @@ _FUTEX = (
     if sys.platform == "linux" and sys.maxsize > 1 << 32
     else None
 )
-_SYSCALL: Any = None if _FUTEX is None else ctypes.CDLL(None).syscall
+_SYSCALL: Any = None if _FUTEX is None else ctypes.CDLL(None, use_errno=True).syscall
 
 
 class _Timespec(ctypes.Structure):
@@ -55,7 +56,7 @@ class FairMutex:
 
     def __init__(self) -> None:
         self.owner: int | None = None
-        # Re-entrant, because a signal handler or a finalizer may come here in the midst of it.
+        # Re-entrant, so that a signal handler or a finalizer that comes here in the midst of it can be refused.
         self._guard = threading.RLock()
         self._waiting: deque[tuple[int, threading.Lock]] = deque()
 
@@ -64,8 +65,14 @@ class FairMutex:
         """Whether a thread waits for it."""
         return bool(self._waiting)
 
+    @property
+    def entered(self) -> bool:
+        """Whether this thread is in the midst of it, interrupted by what asks: it can't be waited for here."""
+        owned: bool = self._guard._is_owned()  # type: ignore[attr-defined]
+        return owned
+
     def acquire(self, timeout_s: float, check: Callable[[], None] = lambda: None) -> bool:
-        """Take it; False after `timeout_s` seconds. Must not be called by its owner.
+        """Take it; False after `timeout_s` seconds. Must not be called by its owner, nor where it is :attr:`entered`.
 
         Where it has to wait, it calls `check`: at once, now and then, and when its turn has come. That may raise.
         """
@@ -127,7 +134,7 @@ class Bell:
     Notes
     -----
     Any number of processes, one thread of each at a time. Where there is no such thing, and where the one who should
-    have rung has died, waiters look again after a while.
+    have rung has died, waiters look again after a while. Those who have looked are the last of whom it wakes.
     """
 
     __slots__ = ("_file", "_word")
@@ -148,17 +155,20 @@ class Bell:
     # page, it says so, while we would be killed.
 
     def _count(self) -> int:
-        data = b"" if self._file is None else os.pread(self._file.number, _WORD_BYTES, 0)
+        data = b""
+        with contextlib.suppress(OSError):  # then they look again after a while
+            if self._file is not None:
+                data = os.pread(self._file.number, _WORD_BYTES, 0)
         return int.from_bytes(data, sys.byteorder)
 
     def ring(self, waiters: int = 1) -> None:
-        """Wake so many of those that have waited longest. After what they are to see has happened."""
+        """Wake so many of those that have waited longest. After what they are to see has happened. Never raises."""
         file, word = self._file, self._word
         if file is None or word is None or not file.usable:
             return
         # Two at once may count as one: it has changed all the same.
         following = (self._count() + 1) % (1 << 8 * _WORD_BYTES)
-        with contextlib.suppress(OSError):  # a full disk: they look again after a while
+        with contextlib.suppress(OSError):  # a full disk: likewise
             os.pwrite(file.number, following.to_bytes(_WORD_BYTES, sys.byteorder), 0)
         if _futex(word, _WAKE, waiters) == 1:
             # Else it may have to wait until this process sleeps, on the same processor, though another is idle.
@@ -194,12 +204,14 @@ class Bell:
                 return False
             if word is None:
                 time.sleep(min(left, _POLL_S))
-            else:
-                _futex(word, _WAIT, count, _Timespec(0, int(min(left, _SLICE_S) * 1e9)))
+            elif _futex(word, _WAIT, count, _Timespec(0, int(min(left, _SLICE_S) * 1e9))) < 0:
+                # That it has rung, or nobody has for so long. Else it can't be heard: the file has been cut, say.
+                if ctypes.get_errno() not in (errno.ETIMEDOUT, errno.EINTR) and self._count() == count:
+                    time.sleep(min(left, _POLL_S))
 
 
 def _futex(word: ctypes.c_uint32, operation: int, value: int, timeout: _Timespec | None = None) -> int:
-    # Of waking: how many. Of waiting: why it woke up, which whoever waits finds out by looking again.
+    # Of waking: how many. Of waiting: 0 when it was woken, else -1 and the reason in ctypes.get_errno().
     woken: int = _SYSCALL(
         ctypes.c_long(_FUTEX or 0),
         ctypes.byref(word),
