@@ -346,12 +346,17 @@ def test_what_is_for_another_store_or_makes_no_sense_is_left(open_store: Any) ->
 LEADER = """
 import os, signal, sys
 import txstore
+from txstore.index import commit as commits
 from txstore.index.connection import Connection
 root, when = sys.argv[1:]
 store = txstore.open(root)
 tx = store.transaction()
 tx["a"][0] = 1
-commit = Connection.commit
+apply_others, commit = commits._apply_others, Connection.commit
+def hold(*args):
+    print("holds", flush=True)
+    sys.stdin.readline()
+    return apply_others(*args)
 def stop(self):
     if when == "slow":
         print("slow", flush=True)
@@ -363,9 +368,7 @@ def stop(self):
         sys.stdin.readline()
     if when != "slow":
         os.kill(os.getpid(), signal.SIGKILL)
-Connection.commit = stop
-print("ready", flush=True)
-sys.stdin.readline()
+commits._apply_others, Connection.commit = hold, stop
 tx.commit()
 print("done", flush=True)
 sys.stdin.readline()
@@ -376,7 +379,7 @@ sys.stdin.readline()
 def led(
     open_store: Any, when: str, works: list[Callable[[Any], Any]], **config: Any
 ) -> Iterator[tuple[Any, list[Any]]]:
-    """Commit while another process, which comes first, is about to commit for all of them."""
+    """Commit while another process, which has the lock, is about to commit for all of them."""
     holder = open_store()
     results = [work(open_store(**config)) for work in works]
 
@@ -388,16 +391,12 @@ def led(
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(len(works))]
     with process(LEADER, holder._core.address.root, when) as leader:
-        assert says(leader) == "ready"
-        with process(HOLD, holder._core.index.dialect.lock.path) as first:
-            assert says(first) == "held"
-            tell(leader)
-            eventually(lambda: asked(holder) == 1)
-            for thread in threads:
-                thread.start()
-            eventually(lambda: asked(holder) == 1 + len(works))
-            tell(first)
-            assert says(first) == "released"
+        # It has the lock before anybody waits: nobody can come before it and commit what it has begun.
+        assert says(leader) == "holds"
+        for thread in threads:
+            thread.start()
+        eventually(lambda: asked(holder) == len(works))
+        tell(leader)
         yield leader, results
         for thread in threads:
             thread.join()
