@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -103,6 +104,39 @@ def test_an_interrupt_at_any_moment_of_a_read_leaves_no_connection_in_use(open_s
         interrupted(at, work)
         assert not index._busy
     assert store["a"][...].tolist() == list(range(16))
+
+
+@pytest.mark.filterwarnings("ignore:.*was dropped without:ResourceWarning")
+@pytest.mark.parametrize("dropped", [False, True])
+def test_an_interrupt_as_soon_as_a_commit_has_landed_leaves_its_file(open_store: Any, dropped: bool) -> None:
+    """In the moment before the transaction has noted that it is committed: to abort it must not delete anything."""
+    store = open_store(inline_bytes=0)
+    create(store, "a", np.zeros((64, 64)))
+    noise = np.random.default_rng(1).random((64, 64))
+    tx = store.transaction()
+    tx["a"][...] = noise
+
+    def look(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is tx._finish.__func__.__code__:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+    sys.setprofile(look)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tx.commit()
+    finally:
+        sys.setprofile(None)
+    assert tx.status == "open"
+    txid = tx.txid
+    if dropped:
+        del tx, look
+        gc.collect()
+    else:
+        tx.abort()
+    assert store.resolve(txid) is not None
+    np.testing.assert_array_equal(open_store()["a"][...], noise)
+    assert not store.verify().problems
 
 
 def test_whoever_waits_for_the_lock_can_be_interrupted(open_store: Any) -> None:
