@@ -25,7 +25,7 @@ from txstore.locks import FileLock
 from txstore.requests import Requests
 
 #: When the log is so long, whoever commits copies it back into the database, under the store's lock.
-WAL_LIMIT_BYTES = 8 << 20
+WAL_LIMIT_BYTES = 4 << 20
 #: Beyond this size of the file, whoever wrote it, readers are waited for (briefly), so that the log starts over.
 WAL_RESTART_BYTES = 64 << 20
 #: After so many of its commits a process looks at that size.
