@@ -8,6 +8,7 @@ import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from benchmarks import harness, report
 from benchmarks.pictures import pictures
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=3, help="rounds over all systems (curves are drawn once)")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds for one run")
     parser.add_argument("--scratch", type=Path, help="where the data go: a folder on a disk, not in memory")
+    parser.add_argument("--add", action="store_true", help="keep what OUT has of other workloads and codecs")
     parser.add_argument("--out", type=Path, default=harness.ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     if unknown := set(options.workloads) - set(WORKLOADS):
@@ -33,22 +35,31 @@ def main() -> int:
     chosen = options.workloads or list(WORKLOADS)
     codecs = options.codecs or (harness.CODECS if options.size == "full" else ("zstd",))
     runs = list(harness.plan(chosen, options.systems, codecs, options.repeat))
-    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="txstore-bench-") as folder:
-        scratch = Path(folder)
-        results = {
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "size": options.size,
-            "machine": harness.machine(scratch),
-            "runs": harness.run_all(runs, options.size, scratch, options.timeout, lambda line: print(line, flush=True)),
-        }
     options.out.mkdir(parents=True, exist_ok=True)
     written = [options.out / "results.json", options.out / "results.md"]
-    written[0].write_text(json.dumps(results, indent=1), encoding="utf-8")
+    results: dict[str, Any] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "size": options.size}
+    kept = others(written[0], runs, options.size) if options.add else []
+    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="txstore-bench-") as folder:
+        scratch = Path(folder)
+        results |= {"machine": harness.machine(scratch), "runs": kept}
+        for number, run in enumerate(harness.run_all(runs, options.size, scratch, options.timeout), 1):
+            results["runs"].append(run)
+            print(f"[{number}/{len(runs)}] {harness.named(run)}: {harness.shown(run)}", flush=True)
+            written[0].write_text(json.dumps(results, indent=1), encoding="utf-8")  # hours of work: what there is stays
     written[1].write_text(report.text(results), encoding="utf-8")
     written += pictures(results, options.out)
     print("\n" + report.text(results))
     print("written: " + ", ".join(map(str, written)))
     return int(any(run["status"] in ("failed", "loses") and SYSTEMS[run["system"]].ours for run in results["runs"]))
+
+
+def others(path: Path, runs: list[harness.Run], size: str) -> list[harness.Run]:
+    """What was measured before, of workloads and codecs that are not to be run now."""
+    if not path.exists():
+        return []
+    before = json.loads(path.read_text(encoding="utf-8"))
+    now = {(run["workload"], run["codec"]) for run in runs}
+    return [run for run in before["runs"] if before["size"] == size and (run["workload"], run["codec"]) not in now]
 
 
 if __name__ == "__main__":

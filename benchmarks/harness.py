@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
@@ -36,20 +36,16 @@ def plan(workloads: Sequence[str], systems: Sequence[str], codecs: Sequence[str]
                     yield {"workload": name, "codec": codec, "system": system, "repeat": number}
 
 
-def run_all(runs: Sequence[Run], size: Size, scratch: Path, timeout_s: float, say: Callable[[str], None]) -> list[Run]:
-    """All runs, one after the other, at no time two; each in a process of its own.
+def run_all(runs: Sequence[Run], size: Size, scratch: Path, timeout_s: float) -> Iterator[Run]:
+    """All runs, one after the other, at no time two; each in a process of its own. Each as soon as it is done.
 
     At the small size, where figures mean nothing, all runs of a system share a process, for loading it takes the most
     time; and two systems go at once.
     """
     groups = [[run] for run in runs] if size == "full" else [[r for r in runs if r["system"] == s] for s in SYSTEMS]
-    done: list[Run] = []
     with ThreadPoolExecutor(1 if size == "full" else 2) as lanes:
         for finished in lanes.map(lambda group: run_process(group, size, scratch, timeout_s), filter(None, groups)):
-            for run in finished:
-                done.append(run)
-                say(f"[{len(done)}/{len(runs)}] {run['workload']} {run['codec']} {run['system']}: {shown(run)}")
-    return done
+            yield from finished
 
 
 def run_process(runs: Sequence[Run], size: Size, scratch: Path, timeout_s: float) -> list[Run]:
@@ -70,6 +66,11 @@ def run_process(runs: Sequence[Run], size: Size, scratch: Path, timeout_s: float
     results: list[Run] = [json.loads(line) for line in lines]
     results += [{"status": "failed", "error": fault}] * (len(runs) - len(results))
     return [run | result for run, result in zip(runs, results, strict=True)]
+
+
+def named(run: Run) -> str:
+    """Which run it is."""
+    return f"{run['workload']} {run['codec']} {run['system']}"
 
 
 def shown(run: Run) -> str:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def bench(folder: Path, *arguments: str) -> dict[str, Any]:
     """The results of a small run, whose data and files lie in the folder."""
     scratch = folder / "scratch"
-    scratch.mkdir()
+    scratch.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "benchmarks", "--size", "small", "--repeat", "1", *arguments]
     done = subprocess.run(
         [*command, "--scratch", str(scratch), "--out", str(folder)], cwd=ROOT, capture_output=True, text=True
@@ -62,6 +62,16 @@ def test_every_workload_runs_and_every_result_is_right(tmp_path: Path) -> None:
 def test_every_codec_writes_what_is_read(tmp_path: Path, codec: str) -> None:
     results = bench(tmp_path, "write_all", "--codecs", codec)
     assert {run["status"] for run in results["runs"]} <= {"ok", "skipped"}
+
+
+def test_what_was_measured_of_other_work_is_kept_on_demand(tmp_path: Path) -> None:
+    mine = ("--systems", "txstore")
+    (before,) = bench(tmp_path, "unaligned_boxes", *mine)["runs"]
+    added = bench(tmp_path, "unaligned_boxes", "time_travel", *mine, "--add")["runs"]
+    assert [run["workload"] for run in added] == ["unaligned_boxes", "time_travel"]
+    assert added[0]["commits_per_s"] != before["commits_per_s"]
+    assert bench(tmp_path, "read_boxes", *mine, "--add")["runs"][:2] == added
+    assert [run["workload"] for run in bench(tmp_path, "time_travel", *mine)["runs"]] == ["time_travel"]
 
 
 def test_separate_boxes_share_no_cell() -> None:
