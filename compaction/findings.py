@@ -70,6 +70,8 @@ class Findings:
     """What has been found so far."""
 
     problems: list[Problem] = field(default_factory=list)
+    #: What is wrong with a segment, if it is still in use.
+    doubts: list[tuple[tuple[bytes, bool], Problem]] = field(default_factory=list)
     notices: list[Problem] = field(default_factory=list)
     rows: int = 0
     tiles: int = 0
@@ -80,6 +82,10 @@ class Findings:
     def add(self, kind: str, where: str, message: object) -> None:
         """Note what is wrong."""
         self.problems.append(Problem(kind, where, str(message)))
+
+    def doubt(self, segment: tuple[bytes, bool], where: str, message: object) -> None:
+        """Note what is wrong with the bytes of a segment (its uuid, and whether it is inline)."""
+        self.doubts.append((segment, Problem("segment", where, str(message))))
 
     def notice(self, kind: str, where: str, message: str) -> None:
         """Note what is odd."""

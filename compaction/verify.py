@@ -70,7 +70,7 @@ def verify(
     found = Findings()
     path = path.strip("/")
     with core.index.read() as connection:
-        # One SQL snapshot for all rows; files that vacuum deletes meanwhile are told from lost ones below.
+        # One SQL snapshot for all rows; what vacuum deletes meanwhile is told from what is lost at the end.
         head = read_head(connection)
         for text in core.index.dialect.integrity_problems(connection):
             found.add("index", core.index.dialect.path, text)
@@ -84,6 +84,7 @@ def verify(
             _array(core, connection, array, head, found, executor or core.pool)
         if not path:
             _segments(core, connection, found)
+        _settle(core, connection, found)
     if progress is not None:
         progress(Progress(len(arrays), len(arrays), "arrays", path))
     return found.report()
@@ -286,7 +287,8 @@ def _tiles(
         found.tiles += 1
         found.n_bytes += job[3].length
         if problem is not None:
-            found.add("segment", job[0], f"tile {job[2]}: {problem}")
+            place = job[3]
+            found.doubt((place.segment, place.inline), job[0], f"tile {job[2]}: {problem}")
 
 
 # --- segments -----------------------------------------------------------------------------------
@@ -306,13 +308,13 @@ def _segments(core: Core, connection: Connection, found: Findings) -> None:
         try:
             size = core.storage.size(segment_key(uuid))
             if size is None:
-                found.add("segment", uuid.hex(), "its file is missing")
+                found.doubt((uuid, False), uuid.hex(), "its file is missing")
             elif size != row.size:
                 found.add("segment", uuid.hex(), f"its file has {size} bytes instead of {row.size}")
             else:
                 check_header(core.storage.read(segment_key(uuid), 0, HEADER_SIZE), uuid)
         except (CorruptionError, StorageError) as error:
-            found.add("segment", uuid.hex(), error)
+            found.doubt((uuid, False), uuid.hex(), error)
     for uuid, refs in connection.execute(sa.select(blobs.c.uuid, blobs.c.refs)):
         count = found.refs.pop((uuid, True), 0)
         if count != refs:
@@ -336,6 +338,23 @@ def _segments(core: Core, connection: Connection, found: Findings) -> None:
                 found.notice("stray", key + UNFINISHED, "an unfinished file that no row knows; it can be deleted")
     for path in storage.strays():
         found.notice("stray", path, "no file of txstore; move it elsewhere")
+
+
+def _settle(core: Core, connection: Connection, found: Findings) -> None:
+    """Drop what was found wrong with segments that have been let go since the rows were read."""
+    if not found.doubts:
+        return
+    segments = {segment for segment, _ in found.doubts}
+    with core.index.read() as later:
+        gone = _there(connection, segments) - _there(later, segments)
+    found.problems += [problem for segment, problem in found.doubts if segment not in gone]
+
+
+def _there(connection: Connection, segments: set[tuple[bytes, bool]]) -> set[tuple[bytes, bool]]:
+    """Those of some segments that are in use."""
+    files = lookup.live_segments(connection, [uuid for uuid, inline in segments if not inline])
+    blobs = lookup.blobs(connection, [uuid for uuid, inline in segments if inline])
+    return {(uuid, False) for uuid, row in files.items() if row[0] == "live"} | {(uuid, True) for uuid in blobs}
 
 
 __all__ = ["Problem", "VerifyReport", "verify"]

@@ -287,3 +287,23 @@ def test_the_error_travels_with_its_place() -> None:
     for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert type(twin) is CorruptionError
         assert (twin.place, str(twin)) == (error.place, str(error))
+
+
+@pytest.mark.parametrize("inline_bytes", [0, 1 << 19])
+def test_what_vacuum_deletes_while_verify_reads_is_no_damage(open_store: Any, inline_bytes: int) -> None:
+    store, other = open_store(inline_bytes=inline_bytes), open_store()
+    create(store, "a", noise((64, 64)), chunks=(16, 16))
+    put(store, "a", np.s_[1:40, 3:9], noise((39, 6), seed=1))
+    deleted = 0
+
+    def sweep(_: Any) -> None:
+        """Only the rows have been read by now."""
+        nonlocal deleted
+        other.compact()
+        other.expire(keep_last=1)
+        report = other.vacuum()
+        deleted += report.segments + report.inline
+
+    report = store.verify(progress=sweep)
+    assert deleted
+    assert report.ok, report.problems
