@@ -55,6 +55,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "txstore.failures",
         "txstore.filesystems",
+        "txstore.folders",
         "txstore.descriptors",
         "txstore.scratch",
         "txstore.crew",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import shutil
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from histories import append, conflict, create, put, resize
+from histories import append, conflict, create, noise, put, resize
 
 import txstore
 from txstore.boxes import Box
@@ -372,6 +373,34 @@ def test_a_store_that_was_removed_or_replaced_takes_no_commit(tmp_path: Path) ->
             with pytest.raises(StorageError, match="removed or replaced"):
                 old.create_tag("t")
             assert [commit.version for commit in new.log()] == [1] and not list(new.tags())
+
+
+@pytest.mark.parametrize("inline_bytes", [0, 1 << 19])
+@pytest.mark.parametrize("when", ["begin", "write", "commit"])
+def test_a_store_that_was_moved_away_does_not_come_back_in_parts(tmp_path: Path, inline_bytes: int, when: str) -> None:
+    """Whoever still had it open made the folders of its locks and segments anew, at the old place."""
+    root, elsewhere = tmp_path / "store", tmp_path / "elsewhere"
+    with txstore.open(root, inline_bytes=inline_bytes) as old:
+        create(old, "a", shape=(64, 64))
+
+    def move(step: str) -> None:
+        if step == when:
+            root.rename(elsewhere)
+
+    old = txstore.open(root, inline_bytes=inline_bytes)
+    with pytest.raises(StorageError):
+        move("begin")
+        tx = old.transaction()
+        move("write")
+        tx["a"][:] = noise((64, 64))
+        move("commit")
+        tx.commit()
+    assert not root.exists()
+    with txstore.open(elsewhere) as new:
+        assert new.verify().ok and not new["a"][...].any()
+    with contextlib.suppress(StorageError):
+        old.close()
+    assert not root.exists()
 
 
 def test_a_lone_writer_pins_what_it_reads(store: Any, tmp_path: Path) -> None:

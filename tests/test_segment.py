@@ -30,6 +30,7 @@ SEGMENT = bytes(range(16))
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[LocalStorage]:
+    (tmp_path / "store").mkdir()
     storage = LocalStorage(tmp_path / "store", sync=False)
     yield storage
     storage.close()

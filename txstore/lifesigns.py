@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 
 from txstore.descriptors import Descriptor
+from txstore.folders import make_folder
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 
@@ -34,7 +35,7 @@ def make(directory: str, data: bytes) -> tuple[bytes, Descriptor]:
     OSError
         If it can't be made or locked.
     """
-    os.makedirs(directory, exist_ok=True)
+    make_folder(directory)
     while True:
         identity = uuid.uuid4().bytes
         file = Descriptor(os.path.join(directory, identity.hex()), os.O_RDWR | os.O_CREAT | os.O_EXCL)

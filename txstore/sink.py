@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 from txstore.errors import StorageError
 from txstore.failures import storage_error
+from txstore.folders import make_folder
 
 #: What the name of an unfinished file ends with.
 UNFINISHED = ".tmp"
@@ -58,7 +59,7 @@ class Sink:
             try:
                 self._number = os.open(path + UNFINISHED, flags, 0o666)
             except FileNotFoundError:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
+                make_folder(os.path.dirname(path))
                 self._number = os.open(path + UNFINISHED, flags, 0o666)
         except OSError as error:
             raise storage_error(f"create {key}", error) from error
