@@ -73,18 +73,22 @@ class Destination:
             pass
         except OSError as error:  # such as a name that is too long, which had better be known now than at the end
             raise storage_error(f"write {final}", error) from error
-        self._check()
-        self._guard = _only_one(final) if replace else None
+        self._guard: int | None = None
         #: The directories whose names have to be durable, the deepest first.
         self._above = [self._parent]
         while not os.path.isdir(self._above[-1]) and os.path.dirname(self._above[-1]) != self._above[-1]:
             self._above.append(os.path.dirname(self._above[-1]))
         try:
+            # Before anything is looked at: another export may be about to put its tree there and to remove this one.
+            self._guard = _only_one(final) if replace else None
+            self._check()
             os.makedirs(self._parent, exist_ok=True)
             self._sweep()
             self._staged, self._lock = self._create()
         except OSError as error:
             self._release()
+            if isinstance(error, StorageError):
+                raise
             raise storage_error(f"write beside {final}", error) from error
         except BaseException:
             self._release()
@@ -125,14 +129,22 @@ class Destination:
             for directory in self._above:
                 _sync_directory(directory)
         except OSError as error:
+            if isinstance(error, StorageError):
+                raise
             raise storage_error(f"move what was exported to {self.final}", error) from error
         self._release()
         self._remove(self._staged)
 
     def abort(self) -> None:
-        """Remove what was built; idempotent, and nothing after :meth:`commit`."""
+        """Remove what was built; idempotent, and nothing after :meth:`commit`.
+
+        Where it has changed places with what it replaces, that is left to the next export to this place: it must not
+        go before the name of the new one is durable.
+        """
         self._close()
-        self._remove(self._staged)
+        with contextlib.suppress(FileNotFoundError):
+            if self._lock is not None and os.path.samestat(os.fstat(self._lock), os.stat(self._staged)):
+                self._remove(self._staged)
         self._release()
 
     # --- for the two kinds ----------------------------------------------------------------------

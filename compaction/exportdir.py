@@ -129,7 +129,11 @@ class DirectoryDestination(Destination):
             return
         aside = self.hidden(REPLACED)
         os.rename(self.final, aside)
-        os.rename(self._staged, self.final)
+        try:
+            os.rename(self._staged, self.final)
+        except BaseException:
+            os.rename(aside, self.final)
+            raise
         self._staged = aside
 
 

@@ -24,6 +24,7 @@ from txstore.directory import Directory
 from txstore.errors import AlreadyExistsError, InvalidInputError, NotFoundError, TxStoreError
 from txstore.fragment import Fragment, Frame
 from txstore.grid import TileGrid
+from txstore.interrupts import let_through
 from txstore.names import check_name
 from txstore.segment import Kind, Place
 from txstore.staging import STAGED
@@ -160,6 +161,7 @@ def _opened(src: str | os.PathLike[str]) -> Iterator[_Source]:
             except TxStoreError:
                 raise
             except Exception as error:  # whatever zarr-python raises for metadata that it can't read
+                let_through(error)
                 raise InvalidInputError(f"{text} can't be opened by zarr-python: {_first_line(error)}") from error
         yield _Source(name, root, files)
     finally:
@@ -219,6 +221,7 @@ class _Run:
             try:
                 found = sorted(root.members(max_depth=None), key=lambda item: item[0].split("/"))
             except Exception as error:  # whatever zarr-python raises for metadata that it can't read
+                let_through(error)
                 what = self._culprit() or "something below the root"
                 raise InvalidInputError(f"{what} can't be opened by zarr-python: {_first_line(error)}") from error
         # Something that lies there and does not come in.

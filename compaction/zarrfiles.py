@@ -14,6 +14,7 @@ from typing import Protocol
 
 from txstore.errors import CorruptionError
 from txstore.failures import storage_error
+from txstore.interrupts import let_through
 
 
 class ZarrFiles(Protocol):
@@ -133,6 +134,7 @@ class ZipFiles:
         except CorruptionError:
             raise
         except Exception as error:  # each way of compressing has errors of its own, bz2 those of the system
+            let_through(error)
             if isinstance(error, OSError) and error.errno is not None:
                 raise storage_error(f"read {key} in {self.root}", error) from error
             raise CorruptionError(f"{key} in {self.root} is damaged: {error}") from error

@@ -8,7 +8,7 @@ lock*, check, place appends, insert, move the head, commit. On SQLite the lock i
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ from txstore.index.references import insert_reference
 from txstore.index.since import load_since
 from txstore.index.sql import sa, schema
 from txstore.index.statement import Statement
+from txstore.interrupts import let_through
 from txstore.requests import Taken
 from txstore.shapelog import ShapeRow
 
@@ -90,7 +91,13 @@ def _nothing(place: Any) -> bytes:
     raise AssertionError("no masks in this edit")
 
 
-def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
+def _nobody(done: Committed) -> None:
+    """Tell it to nobody."""
+
+
+def commit(
+    index: Index, edit: Edit, fetch: Fetch = _nothing, landed: Callable[[Committed], None] = _nobody
+) -> Committed:
     """Apply an edit, or raise and leave no trace of it.
 
     Parameters
@@ -101,6 +108,9 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
         The change. Its segments are complete and synced already.
     fetch : callable
         Reads the bytes of a mask, for conflicts between masked writes.
+    landed : callable
+        Told as soon as it has landed. What is raised after that is no failure of the commit, but somebody else's, whom
+        the lock has kept waiting: the handler of a signal.
 
     Returns
     -------
@@ -127,6 +137,13 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
     checked = _Checked(edit.base, edit.parent)
     errand = Errand(index, edit)
     in_doubt = elsewhere = False
+    known: list[Committed] = []
+
+    def note(done: Committed) -> Committed:
+        known.append(done)
+        landed(done)
+        return done
+
     try:
         if edit.branch is not None and _worth_checking_outside(edit):
             checked = _check_outside(index, edit, checked, fetch)
@@ -134,9 +151,9 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
             others: list[tuple[Taken, CommitRow]] = []
             elsewhere = errand.arrive()
             with index.write_locked() as connection:
-                landed = _landed(connection, edit.txid) if elsewhere else None
-                if landed is not None:
-                    return Committed(landed)
+                found = _landed(connection, edit.txid) if elsewhere else None
+                if found is not None:
+                    return note(Committed(found))
                 elsewhere = False
                 head = read_head(connection)
                 if edit.lease is not None:
@@ -144,11 +161,16 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
                 done = _apply(connection, head, edit, checked, fetch)
                 others = _apply_others(index, connection, fetch)
                 in_doubt = True
+            note(done)
             groupcommit.answer(index, others)
-    except Answered as answered:
-        errand.arrive()
-        return Committed(answered.row)
     except BaseException as error:
+        if errand.row is not None:
+            errand.arrive()
+            done = note(Committed(errand.row))
+            if isinstance(error, Answered):
+                return done
+        if known:
+            raise
         elsewhere = errand.give_up() or elsewhere
         failure = error if elsewhere and isinstance(error, TxStoreError) else index.dialect.translate(error)
         if failure is None:
@@ -156,9 +178,11 @@ def commit(index: Index, edit: Edit, fetch: Fetch = _nothing) -> Committed:
         if index.dialect.is_duplicate(error) and edit.txid:
             failure = _reused(index, edit.txid) or failure
         elif edit.txid and (elsewhere or (in_doubt and not index.dialect.is_full(error))):
-            landed = _settle(index, edit.txid, failure)
-            if landed is not None:
-                return Committed(landed)
+            found = _settle(index, edit.txid, failure)
+            if found is not None:
+                note(Committed(found))
+                let_through(error)
+                return known[0]
         if failure is error:
             raise
         raise failure from error

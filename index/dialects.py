@@ -228,8 +228,12 @@ class SQLiteDialect:
 
         While it waits it calls `wait` now and then, which may raise.
         """
-        with self.lock.taken(wait):
-            yield
+        try:
+            with self.lock.taken(wait):
+                yield
+        except StorageError:
+            self.check_place()  # may say it better
+            raise
 
     def close(self, connections: deque[Connection]) -> None:
         """Close connections. The last one of a store to go checkpoints, so the lock is held meanwhile."""
@@ -295,6 +299,11 @@ class SQLiteDialect:
         if primary == sqlite3.SQLITE_ERROR:
             # No statement of ours is wrong by itself: the tables are not those that it expects.
             return FormatError(f"the tables of the index {self.path} are not those of format {FORMAT} ({original})")
+        if code == sqlite3.SQLITE_IOERR_WRITE:
+            return StorageError(
+                f"the index {self.path} can't be written ({original}): the disk fails, or a quota or a limit on the "
+                "size of files is reached"
+            )
         if primary == sqlite3.SQLITE_FULL:
             return storage_error(f"write the index {self.path}", OSError(errno.ENOSPC, str(original)))
         if primary == sqlite3.SQLITE_READONLY:

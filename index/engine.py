@@ -17,6 +17,7 @@ from txstore.index.dialects import SQLiteDialect
 from txstore.index.format import FORMAT
 from txstore.index.sql import sa, schema
 from txstore.index.statement import Statement
+from txstore.interrupts import let_through
 
 #: How long a fork waits for the other threads to end what they are asking the index.
 _FORK_PATIENCE_S = 10.0
@@ -254,6 +255,7 @@ class Index:
             raise StorageError(f"the index {self.dialect.path} was written while it was read; read again") from cause
 
     def _raise_translated(self, error: BaseException) -> None:
+        let_through(error)
         translated = self.dialect.translate(error)
         if translated is not None:
             raise translated from error

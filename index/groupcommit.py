@@ -46,15 +46,21 @@ class Errand:
     Notes
     -----
     For one thread. From the first :meth:`wait` on, either :meth:`arrive` or :meth:`give_up` has to be called.
+
+    Attributes
+    ----------
+    row : CommitRow or None
+        The commit, once the answer has come: whatever is raised then.
     """
 
-    __slots__ = ("_asked", "_edit", "_index", "_request")
+    __slots__ = ("_asked", "_edit", "_index", "_request", "row")
 
     def __init__(self, index: Index, edit: Edit) -> None:
         self._index = index
         self._edit = edit
         self._asked = False
         self._request: Request | None = None
+        self.row: CommitRow | None = None
 
     def wait(self) -> None:
         """Ask, the first time; then look for the answer. To be called now and then while one waits for the lock.
@@ -68,8 +74,10 @@ class Errand:
             if not self._asked:
                 self._asked = True
                 self._ask()
-            elif self._request is not None and (row := self._answer(self._request)) is not None:
-                raise Answered(row)
+            elif self._request is not None:
+                self.row = self._answer(self._request)
+                if self.row is not None:
+                    raise Answered(self.row)
         except OSError:
             return  # asking only saves time
 

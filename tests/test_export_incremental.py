@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import random
@@ -18,6 +20,8 @@ from histories import append, create, put, resize, same
 from zarrtrees import contents, opened
 
 from txstore.boxes import Box, full
+from txstore.compaction import destination, exportdir
+from txstore.compaction.destination import BUILDING
 from txstore.compaction.exportmeta import chunk_index, chunk_key
 from txstore.compaction.incremental import Changes, parted
 from txstore.compaction.marker import MARKER, Marker, first_array
@@ -580,6 +584,68 @@ def test_an_export_does_not_take_the_place_of_one_that_is_being_brought_up_to_da
     with opened(out) as root:
         for name in "ab":
             same(root[name][...], store[name][...])
+
+
+def test_who_removes_the_old_tree_is_not_taken_for_a_foreign_hierarchy(store: Any, tmp_path: Path) -> None:
+    """Another export had just changed places with what was looked at, and removed its documents first."""
+    out = tmp_path / "out"
+    create(store, "a", np.zeros(64, "i4"), chunks=(8,))
+    store.export(out)
+    shutil.rmtree(out / "a")
+    (out / "zarr.json").rename(out / "left")
+    number = os.open(out, os.O_RDONLY)
+    fcntl.flock(number, fcntl.LOCK_EX)
+    with pytest.raises(StorageError, match=r"another export .* is under way"):
+        store.export(out, overwrite=True)
+    os.close(number)
+    with pytest.raises(AlreadyExistsError, match="something else than a Zarr hierarchy"):
+        store.export(out, overwrite=True)
+
+
+def test_the_old_tree_stays_until_the_name_of_the_new_one_is_durable(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "exports" / "out"
+    create(store, "a", np.full(64, 1, "i4"), chunks=(8,))
+    store.export(out)
+    put(store, "a", ..., 2)
+
+    def fail(path: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match="Input/output"):
+        patch.setattr(destination, "_sync_directory", fail)
+        store.export(out, overwrite=True)
+    old, new = sorted(out.parent.iterdir())
+    assert new == out and old.name.startswith(".out.")
+    for tree, value in ((old, 1), (new, 2)):
+        with opened(tree) as root:
+            assert (root["a"][...] == value).all()
+    store.export(out, overwrite=True)
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_tree_that_can_not_be_moved_leaves_the_old_one(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "exports" / "out"
+    create(store, "a", np.full(64, 1, "i4"), chunks=(8,))
+    store.export(out)
+    put(store, "a", ..., 2)
+    rename = os.rename
+
+    def fail(one: Any, other: Any) -> None:
+        if os.fspath(other) == os.fspath(out) and os.fspath(one).endswith(BUILDING):
+            raise OSError(errno.EIO if not out.exists() else errno.ENOTEMPTY, "no")
+        rename(one, other)
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError):
+        patch.setattr(os, "rename", fail)
+        patch.setattr(exportdir, "exchange", lambda one, other: False)
+        store.export(out, overwrite=True)
+    assert list(out.parent.iterdir()) == [out]
+    with opened(out) as root:
+        assert (root["a"][...] == 1).all()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -16,6 +18,7 @@ import pytest
 from histories import create
 
 import txstore
+from txstore.errors import ConflictError, StorageError
 
 PACKAGE = str(Path(txstore.__file__).parent)
 
@@ -137,6 +140,106 @@ def test_an_interrupt_as_soon_as_a_commit_has_landed_leaves_its_file(open_store:
     assert store.resolve(txid) is not None
     np.testing.assert_array_equal(open_store()["a"][...], noise)
     assert not store.verify().problems
+
+
+@pytest.mark.parametrize("inline_bytes", [0, 1 << 19])
+def test_what_a_handler_raises_when_the_lock_is_given_back_is_no_failure_of_the_commit(
+    open_store: Any, monkeypatch: pytest.MonkeyPatch, inline_bytes: int
+) -> None:
+    """It was put off until the commit had landed: a handler that itself commits, and meets a conflict."""
+    store = open_store(inline_bytes=inline_bytes)
+    create(store, "a", np.zeros((10, 10)), chunks=(5, 5))
+    buffered = store.transaction()
+    buffered["a"][0, 0] = 1.0
+
+    def flush(number: int, frame: FrameType | None) -> None:
+        buffered.commit()
+
+    before = signal.signal(signal.SIGALRM, flush)
+    dialect = store._core.index.dialect
+    after = dialect.after_commit
+
+    def now(connection: Any) -> None:
+        after(connection)
+        signal.raise_signal(signal.SIGALRM)
+
+    tx = store.transaction()
+    tx["a"][0, :3] = [5.0, 6.0, 7.0]
+    block = tx["a"].append(np.ones((2, 10)))
+    with monkeypatch.context() as patch:
+        patch.setattr(dialect, "after_commit", now)
+        with pytest.raises(ConflictError):
+            tx.commit()
+    signal.signal(signal.SIGALRM, before)
+    assert tx.status == "committed" and buffered.status == "aborted"
+    assert tx.commit_info.version == 2
+    assert block.box.lo == (10, 0)
+    assert open_store()["a"][0, :3].tolist() == [5, 6, 7]
+    assert store.verify().ok
+
+
+def test_a_handler_that_comes_while_its_thread_waits_for_another_can_not_have_the_lock(open_store: Any) -> None:
+    """It waited behind its own thread until the time was over, and then let go what that one had."""
+    store = open_store(inline_bytes=0)
+    create(store, "a", np.zeros(16), chunks=(4,))
+    refused: list[BaseException] = []
+
+    def use(number: int, frame: FrameType | None) -> None:
+        try:
+            store.create_tag("late")
+        except StorageError as error:
+            refused.append(error)
+
+    before = signal.signal(signal.SIGALRM, use)
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store._core.index.dialect.exclusive():
+            held.set()
+            go.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    mutex = store._core.index.dialect.lock._mutex
+
+    def interrupt() -> None:
+        while not mutex.awaited:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGALRM)
+        while not refused:
+            time.sleep(0.001)
+        go.set()
+
+    helper = threading.Thread(target=interrupt)
+    helper.start()
+    tx = store.transaction()
+    tx["a"][0:5] = np.arange(5.0)
+    tx.commit()
+    helper.join()
+    thread.join()
+    signal.signal(signal.SIGALRM, before)
+    assert "waits for the lock" in str(refused[0])
+    assert tx.status == "committed"
+    with open_store() as again:
+        assert again["a"][0:5].tolist() == [0, 1, 2, 3, 4]
+        assert again.verify().ok
+
+
+def test_what_a_handler_raises_comes_out_as_it_is(open_store: Any) -> None:
+    """Not as damage of what was being decoded."""
+    store = open_store(cache_bytes=0, workers=1)
+    create(store, "a", np.random.default_rng(0).integers(0, 9, (64, 64)), chunks=(16, 16))
+    before = signal.signal(signal.SIGALRM, too_late)
+
+    def work() -> None:
+        store["a"][...]
+
+    calls = interrupted(0, work)
+    for at in range(1, calls + 1, 3):
+        interrupted(at, work, signal.SIGALRM)
+    signal.signal(signal.SIGALRM, before)
+    assert calls > 100
 
 
 def test_whoever_waits_for_the_lock_can_be_interrupted(open_store: Any) -> None:

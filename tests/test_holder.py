@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -258,3 +260,30 @@ cycle.append(cycle)
 def test_ending_without_closing_is_quiet(directory: Path) -> None:
     assert run(EXIT, directory) == ""
     assert Holder.live(directory) == {}
+
+
+@pytest.mark.parametrize("at", range(1, 13))
+def test_a_finalizer_in_the_midst_of_a_pin_does_not_let_it_go(tmp_path: Path, at: int) -> None:
+    holder = Holder(tmp_path)
+    other = holder.pin(3)
+    count = 0
+
+    def look(frame: Any, event: str, _: Any) -> Any:
+        nonlocal count
+        if frame.f_code is not Holder.pin.__code__:
+            return None
+        count += event == "line"
+        if count == at:
+            holder.unpin(other)
+        return look
+
+    sys.settrace(look)
+    try:
+        token = holder.pin(5)
+    finally:
+        sys.settrace(None)
+    holder.unpin(other)
+    assert holder.minimum == 5
+    holder.unpin(token)
+    assert holder.minimum == NO_VERSION
+    holder.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from scripts import run
 
-from txstore.interrupts import Deferred
+from txstore.interrupts import Deferred, let_through
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -222,3 +223,33 @@ print("good")
 
 def test_a_child_of_another_thread_hears_signals() -> None:
     assert run(FORK) == "good\n"
+
+
+class Ways:
+    """Each way to have one."""
+
+    def method(self, number: int, frame: Any) -> None:
+        raise TimeoutError
+
+    def __call__(self, number: int, frame: Any) -> None:
+        raise TimeoutError
+
+
+@pytest.mark.parametrize("handler", [Ways().method, Ways(), functools.partial(Ways().method), lambda *_: Ways()(*_)])
+def test_an_error_is_let_through_only_where_a_handler_has_raised_it(handler: Any) -> None:
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        try:
+            try:
+                signal.raise_signal(signal.SIGALRM)
+            except TimeoutError as late:
+                raise RuntimeError("a library's") from late
+        except RuntimeError as error:
+            with pytest.raises(TimeoutError):
+                let_through(error)
+            try:
+                raise ValueError("damage that was found after a time-out is damage")
+            except ValueError as other:
+                let_through(other)
+    finally:
+        signal.signal(signal.SIGALRM, before)

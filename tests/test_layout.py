@@ -27,7 +27,7 @@ LONGER: dict[str, str] = {
 #: package stands for everything in it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     # What everything may use.
-    ("txstore.errors", "txstore.boxes", "txstore.identity", "txstore.lazy"),
+    ("txstore.errors", "txstore.boxes", "txstore.identity", "txstore.interrupts", "txstore.lazy"),
     # Arithmetic, names and values: pure.
     (
         "txstore.spans",
@@ -62,7 +62,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "txstore.openfiles",
         "txstore.sink",
         "txstore.storage",
-        "txstore.interrupts",
         "txstore.waiting",
         "txstore.locks",
         "txstore.lifesigns",

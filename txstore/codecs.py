@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from txstore.codecspecs import Codecs, auto_codecs, resolve_codecs
 from txstore.errors import CorruptionError, DTypeError, InvalidInputError
+from txstore.interrupts import let_through
 from txstore.stages import Octets, stage
 
 # Zarr's chunks are little-endian.
@@ -175,6 +176,7 @@ class TileCodec:
         except (CorruptionError, MemoryError):
             raise
         except Exception as error:  # each library has errors of its own, and none of them is the caller's
+            let_through(error)
             raise CorruptionError(f"a tile of {self!r} can't be decoded: {error}") from error
         if _SWAP:
             target.byteswap(inplace=True)
@@ -217,6 +219,7 @@ class TileCodec:
         except (CorruptionError, MemoryError):
             raise
         except Exception as error:
+            let_through(error)
             raise CorruptionError(f"tiles of {self!r} can't be decoded: {error}") from error
         if _SWAP:
             cells.byteswap(inplace=True)

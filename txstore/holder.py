@@ -90,12 +90,17 @@ class Holder:
         """
         with self._current():
             file = self._opened()
-            if version < self._written:
-                self._write(file, version)
             token = self._next_token
             self._next_token = token + 1
+            # Noted before it is written: a finalizer may let go another one at any time, and writes the lowest of all.
             self._pinned[token] = version
             heapq.heappush(self._order, (version, token))
+            try:
+                if version < self._written:
+                    self._write(file, version)
+            except BaseException:
+                self._pinned.pop(token, None)
+                raise
             return token
 
     def unpin(self, token: int) -> None:
@@ -110,7 +115,7 @@ class Holder:
             if self._closed or self._pinned.pop(token, None) is None:
                 return
             if len(self._order) > 64 and len(self._order) > 4 * len(self._pinned):
-                self._order = [(version, token) for token, version in self._pinned.items()]
+                self._order = [(version, token) for token, version in self._pinned.copy().items()]
                 heapq.heapify(self._order)
             lowest = self._lowest()
             if lowest != self._written:

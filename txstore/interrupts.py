@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # What the module signal is made of. That makes members of enumerations of numbers and handlers: 2 µs each time.
 import _signal  # type: ignore[import-not-found]
+import functools
 import os
 import signal
 import threading
@@ -103,6 +104,37 @@ class Deferred:
             raise
 
 
+def let_through(error: BaseException) -> None:
+    """Raise what the handler of a signal has raised, where an error is that, or was raised because of it.
+
+    For whoever is about to raise another error in the place of any exception of a library: a time-out of the
+    application says nothing about the data.
+    """
+    handlers = {code for number in _SIGNALS if (code := _code(number)) is not None}
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback = cause.__traceback__
+        while traceback is not None:
+            if traceback.tb_frame.f_code in handlers:
+                raise cause
+            traceback = traceback.tb_next
+        cause = cause.__cause__
+
+
+def _code(number: int) -> Any:
+    """What runs when the signal comes, if it is Python."""
+    handler = _signal.getsignal(number)
+    if type(handler) is Deferred:
+        handler = handler._before.get(number)
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    for found in (getattr(handler, "__func__", handler), type(handler).__call__):
+        code = getattr(found, "__code__", None)
+        if code is not None:
+            return code
+    return None
+
+
 def _after_fork_in_child() -> None:
     for number in _SIGNALS:
         handler = _signal.getsignal(number)
@@ -113,4 +145,4 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-__all__ = ["Deferred"]
+__all__ = ["Deferred", "let_through"]

@@ -117,10 +117,10 @@ class FileLock:
         me = threading.get_ident()
         if mutex.owner == me:
             raise StorageError(f"this thread holds the lock {self.path} already")
-        if mutex.entered:
+        if mutex.entered or mutex.queued:
             raise StorageError(
-                f"this thread is about to take the lock {self.path} or to give it back: a finalizer or a handler of a "
-                "signal that comes then can't have it"
+                f"this thread waits for the lock {self.path}, or is about to take it or to give it back: what comes "
+                "then, a finalizer or the handler of a signal, can't have it"
             )
         deadline = time.monotonic() + self.timeout_s
         try:
@@ -268,7 +268,7 @@ class FileLock:
             return
         mutex = self._mutex
         with Deferred() as deferred:
-            if self.held or mutex.entered or not mutex.acquire(self.timeout_s, deferred.check):
+            if self.held or mutex.entered or mutex.queued or not mutex.acquire(self.timeout_s, deferred.check):
                 raise StorageError(f"the lock {self.path} is held and can't be closed")
             try:
                 for descriptor in (self._lock, self._queue):

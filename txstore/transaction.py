@@ -13,7 +13,7 @@ from txstore.commits import Commit
 from txstore.core import Core
 from txstore.errors import CommitUnknownError, InvalidInputError, TxStoreError
 from txstore.group import Group
-from txstore.index.commit import commit
+from txstore.index.commit import Committed, commit
 from txstore.index.commitlog import CommitRow
 from txstore.index.edits import AttributeEdit, Edit, NodeDelete, Touched
 from txstore.index.timeline import Timeline
@@ -152,17 +152,19 @@ class Transaction(Group):
             self._in_doubt = True
             try:
                 self._apply()
-            except CommitUnknownError:
-                self._finish("unknown")
-                raise
-            except TxStoreError:
-                self._in_doubt = False
-                self.abort()
-                raise
-            except BaseException:
-                # An interrupt may have come after the commit had landed: then store.resolve(txid) tells.
-                self._tree.segments.abort(certain=False)
-                self._finish("unknown")
+            except BaseException as error:
+                if self._landed is not None:
+                    # It is not about the commit: the handler of a signal that came meanwhile has raised it.
+                    self._finish("committed")
+                elif isinstance(error, CommitUnknownError):
+                    self._finish("unknown")
+                elif isinstance(error, TxStoreError):
+                    self._in_doubt = False
+                    self.abort()
+                else:
+                    # An interrupt may have come after the commit had landed: then store.resolve(txid) tells.
+                    self._tree.segments.abort(certain=False)
+                    self._finish("unknown")
                 raise
             self._finish("committed")
 
@@ -177,6 +179,17 @@ class Transaction(Group):
         if blob is not None:
             for staged in arrays:
                 staged.settle(blob[0])
+
+        def landed(done: Committed) -> None:
+            assert done.row is not None
+            self._landed = done.row
+            touched = Touched.decode(done.row.touched) if done.touched is None else done.touched
+            boxes = iter(touched.appended)
+            for staged in arrays:
+                for appended in staged.appends:
+                    appended.box = next(boxes)[1]
+                    appended.final = True
+
         done = commit(
             tree.core.index,
             Edit(
@@ -198,19 +211,10 @@ class Transaction(Group):
                 bytes_written=tree.segments.n_bytes,
             ),
             tree.source.fetch,
+            landed,
         )
-        assert done.row is not None
-        self._landed = done.row
-        touched = done.touched
-        if touched is None:
-            touched = Touched.decode(done.row.touched)
-        else:
+        if done.touched is not None:
             tree.core.landed(tree.state, done)
-        boxes = iter(touched.appended)
-        for staged in arrays:
-            for appended in staged.appends:
-                appended.box = next(boxes)[1]
-                appended.final = True
 
     def abort(self) -> None:
         """Drop everything staged, with its files; idempotent. After a commit it does nothing."""

@@ -71,8 +71,16 @@ class FairMutex:
         owned: bool = self._guard._is_owned()  # type: ignore[attr-defined]
         return owned
 
+    @property
+    def queued(self) -> bool:
+        """Whether this thread waits for it, interrupted by what asks: it can't wait twice."""
+        me = threading.get_ident()
+        with self._guard:
+            return any(thread == me for thread, _ in self._waiting)
+
     def acquire(self, timeout_s: float, check: Callable[[], None] = lambda: None) -> bool:
-        """Take it; False after `timeout_s` seconds. Must not be called by its owner, nor where it is :attr:`entered`.
+        """Take it; False after `timeout_s` seconds. Must not be called by its owner, nor where it is :attr:`entered`
+        or :attr:`queued`.
 
         Where it has to wait, it calls `check`: at once, now and then, and when its turn has come. That may raise.
         """
