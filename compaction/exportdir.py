@@ -131,7 +131,7 @@ class DirectoryDestination(Destination):
         os.rename(self.final, aside)
         try:
             os.rename(self._staged, self.final)
-        except BaseException:
+        except OSError:
             os.rename(aside, self.final)
             raise
         self._staged = aside
