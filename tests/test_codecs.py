@@ -352,6 +352,41 @@ def test_other_chains_have_no_parts() -> None:
         assert chain(codecs).parts(tile)[0] is tile
 
 
+# --- the beginning of a tile ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codecs", CHAINS, ids=str)
+def test_the_beginning_of_a_tile(codecs: Any) -> None:
+    dtype = np.dtype("i4")
+    codec = chain(codecs, dtype)
+    tile = np.random.default_rng(1).integers(0, 50, (300, 500)).astype(dtype)
+    data = codec.encode(tile)
+    for stop in (1, 499, 70_000, 112_499, 112_500, 112_501, tile.size):
+        found = codec.decode(data, tile.shape, np.zeros(tile.shape, dtype), stop)
+        assert same_bits(found.reshape(-1)[:stop], tile.reshape(-1)[:stop])
+
+
+def test_zstd_stops_at_the_end_of_what_is_wanted() -> None:
+    codec = chain("zstd", "i4")
+    tile = np.random.default_rng(2).integers(0, 50, 300_000).astype("i4")
+    data = codec.encode(tile)
+    cut = data[: len(data) // 2]  # nothing behind it is looked at
+    assert same_bits(codec.decode(cut, tile.shape, stop=100_000)[:100_000], tile[:100_000])
+    for bad, size, stop in ((cut, 300_000, 200_000), (data[:30], 300_000, 1), (data, 299_999, 1), (b"no", 300_000, 1)):
+        with pytest.raises(CorruptionError):
+            codec.decode(bad, (size,), stop=stop)
+    # What has several frames, or declares no size, is decoded as a whole.
+    both = codec.encode(tile) + codec.encode(tile[:9])
+    assert same_bits(codec.decode(both, (300_009,), stop=10)[:10], tile[:10])
+    for bad in (both[:-9], codec.encode(tile[:9]) + data[:-9]):
+        with pytest.raises(CorruptionError):
+            codec.decode(bad, (300_009,), stop=1)
+    for name, bomb in bombs().items():
+        if name.startswith("zstd"):
+            with pytest.raises(CorruptionError):
+                codec.decode(bomb, (300_000,), stop=1)
+
+
 # --- several tiles at once -----------------------------------------------------------------------
 
 

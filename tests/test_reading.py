@@ -47,6 +47,23 @@ def test_layers_over_layers(store: Any, codecs: Any, fill: float) -> None:
         store.compact()
 
 
+@pytest.mark.parametrize("codecs", [["zstd"], ["crc32c", "zstd"], "auto", ()], ids=str)
+def test_small_parts_of_large_tiles(open_store: Any, codecs: Any) -> None:
+    # Of a large tile no more is decoded than is needed, and several are by several threads.
+    model = np.random.default_rng(4).integers(0, 99, (700, 1100)).astype("f4")
+    store = open_store(cache_bytes=0, workers=2)
+    with store.transaction() as tx:
+        tx.create_array("a", shape=model.shape, dtype="f4", chunks=(300, 400), shards=None, codecs=codecs)
+        tx["a"][...] = model
+    for _ in range(2):
+        for rows in (np.s_[0:1], np.s_[100:164], np.s_[220:300], np.s_[299:301], np.s_[500:699:7]):
+            for columns in (np.s_[0:1], np.s_[380:444], np.s_[399:1100], np.s_[1099:3:-5]):
+                assert store["a"][rows, columns].tobytes() == model[rows, columns].tobytes()
+        points = np.random.default_rng(5).integers(0, model.shape, (50, 2)).T
+        assert store["a"].vindex[tuple(points)].tobytes() == model[tuple(points)].tobytes()
+        store.compact()
+
+
 @pytest.mark.damaged
 @pytest.mark.parametrize("codecs", [[{"name": "zstd", "configuration": {"level": 1}}], "auto", ()], ids=str)
 def test_of_tiles_read_together_each_is_checked(store: Any, codecs: Any) -> None:

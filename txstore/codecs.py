@@ -49,13 +49,15 @@ class TileCodec:
         The chain, without ``bytes``.
     raw : bool
         No codec at all: an encoded tile is the memory of a C-contiguous array, and can be read straight into one.
+    slow : bool
+        Whether it pays to have few tiles decoded by several threads.
 
     Notes
     -----
     Immutable, safe for threads and forks, and can be pickled. numcodecs lets go of the interpreter's lock.
     """
 
-    __slots__ = ("_cut", "_decode_frames", "_stages", "_undo", "codecs", "dtype", "raw")
+    __slots__ = ("_cut", "_decode_frames", "_decode_start", "_stages", "_undo", "codecs", "dtype", "raw", "slow")
 
     def __init__(self, dtype: np.dtype[Any], codecs: Codecs) -> None:
         self.dtype = dtype
@@ -63,7 +65,9 @@ class TileCodec:
         stages = [stage(codec["name"], codec.get("configuration", {})) for codec in codecs]
         self._stages = tuple(each.encode for each in stages)
         self.raw = not stages and not _SWAP
+        self.slow = any(each.slow for each in stages)
         self._decode_frames = stages[0].decode_frames if len(stages) == 1 else None
+        self._decode_start = stages[0].decode_start if len(stages) == 1 else None
         self._cut = stages[0].cut if len(stages) == 1 else None
         # Backwards, each with what was added to the length before it. Two compressors in a row are refused by
         # resolve_codecs, and so the length before each is known; for a checksum behind one it is not needed.
@@ -143,7 +147,9 @@ class TileCodec:
         flat = np.ascontiguousarray(array).reshape(-1)
         return [flat[start : start + n_cells] for start in range(0, flat.size, n_cells)]
 
-    def decode(self, data: Any, shape: Sequence[int], out: NDArray[Any] | None = None) -> NDArray[Any]:
+    def decode(
+        self, data: Any, shape: Sequence[int], out: NDArray[Any] | None = None, stop: int | None = None
+    ) -> NDArray[Any]:
         """The cells of an encoded tile.
 
         Parameters
@@ -154,6 +160,8 @@ class TileCodec:
             The tile's.
         out : ndarray, optional
             Writable, of that shape and the codec's dtype; where it is C-contiguous nothing is copied on the way.
+        stop : int, optional
+            How many cells are wanted, in C order; the others may come out as anything.
 
         Returns
         -------
@@ -172,7 +180,10 @@ class TileCodec:
         target = out if out is not None and out.flags.c_contiguous else np.empty(shape, self.dtype)
         flat = target.reshape(-1).view(np.uint8) if target.size else np.empty(0, np.uint8)
         try:
-            self._decode(data, flat)
+            if stop is None or self._decode_start is None:
+                self._decode(data, flat)
+            else:
+                self._decode_start(data, stop * self.dtype.itemsize, flat)
         except (CorruptionError, MemoryError):
             raise
         except Exception as error:  # each library has errors of its own, and none of them is the caller's

@@ -130,7 +130,7 @@ class Composer:
             if patch.inner is None and patch.fragment.kind == Kind.SET and patch.cells.flags.c_contiguous:
                 self._source.decode(place, codec, patch.cells)
                 return
-        wanted = [(place, patch.shape, patch.inner is not None) for patch, place in together]
+        wanted = [(place, patch.shape, patch.inner) for patch, place in together]
         for (patch, _), whole in zip(together, self._source.decoded(wanted, codec), strict=True):
             values = whole if patch.inner is None else whole[patch.inner]
             if patch.fragment.kind == Kind.SET:

@@ -175,7 +175,11 @@ class ArrayView(StoredArray):
                 work(plan, composer)
             composer.finish()
 
-        self._crew.share(iter(lambda: list(islice(wanted, count)), []), do)
+        parts = iter(lambda: list(islice(wanted, count)), [])
+        if self.codec.slow:
+            self._crew.share(parts, do, alone=1)
+        else:
+            self._crew.share(parts, do)
 
     def _retrying(self, work: Callable[[], _Result]) -> _Result:
         """Once more with fresh rows where a segment was missing: compaction and vacuum may have moved on."""

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ _BLOB_CACHE_BYTES = 32 << 20
 #: How many of them are asked for in one query.
 _BLOBS_AT_ONCE = 64
 
+
+#: A tile: where it lies, its shape, and the part of it that is wanted (None: all of it).
+Wanted: TypeAlias = tuple[Place, tuple[int, ...], tuple[slice, ...] | None]
 
 _ENCODED = Scratch()
 _DECODED = Scratch()
@@ -206,24 +209,25 @@ class TileSource:
             found.update(fresh)
         return found
 
-    def decode(self, place: Place, codec: TileCodec, out: NDArray[Any]) -> None:
-        """Decode a tile into an array of its shape and dtype, C-contiguous."""
+    def decode(self, place: Place, codec: TileCodec, out: NDArray[Any], stop: int | None = None) -> None:
+        """Decode a tile into an array of its shape and dtype, C-contiguous; or no more of it than `stop` cells."""
         if codec.raw and not place.inline and self._staged is None:
             octets = out.reshape(-1).view(np.uint8)
             if octets.size == place.length:
                 self._storage.read_into(segment_key(place.segment), place.offset, octets.data)
                 _check(octets, place)
                 return
-        codec.decode(self._fetch_briefly(place), out.shape, out)
+        codec.decode(self._fetch_briefly(place), out.shape, out, stop)
 
-    def decoded(self, tiles: Sequence[tuple[Place, tuple[int, ...], bool]], codec: TileCodec) -> Sequence[NDArray[Any]]:
-        """Whole tiles, decoded; not to be written to.
+    def decoded(self, tiles: Sequence[Wanted], codec: TileCodec) -> Sequence[NDArray[Any]]:
+        """Tiles, decoded; not to be written to.
 
         Parameters
         ----------
-        tiles : sequence of (Place, tuple of int, bool)
-            Where each lies, its shape, and whether it goes into the cache: what is read whole would only drive out
-            what is read in parts.
+        tiles : sequence of (Place, tuple of int, tuple of slice or None)
+            Where each lies, its shape, and which part of it is wanted, of at least one cell; None: the whole tile.
+            Where it is a part, other cells may be anything. What is read whole does not go into the cache: it would
+            only drive out what is read in parts.
         codec : TileCodec
             The array's.
 
@@ -237,12 +241,12 @@ class TileSource:
         found: list[NDArray[Any] | None] = []
         missing = []
         for one in tiles:
-            place, shape, keep = one
+            place, shape, inner = one
             key = place.segment, place.offset
             tile = self._decoded.get(key)
             if tile is None:
                 size = prod(shape) * codec.dtype.itemsize
-                if keep and self._decoded.takes(size):
+                if inner is not None and self._decoded.takes(size):
                     tile = codec.decode(self._fetch_briefly(place), shape)
                     tile.flags.writeable = False
                     self._decoded.put(key, tile, size)
@@ -252,9 +256,7 @@ class TileSource:
         brief = iter(self._decoded_briefly(missing, codec) if missing else ())
         return [next(brief) if tile is None else tile for tile in found]
 
-    def _decoded_briefly(
-        self, tiles: Sequence[tuple[Place, tuple[int, ...], bool]], codec: TileCodec
-    ) -> list[NDArray[Any]]:
+    def _decoded_briefly(self, tiles: Sequence[Wanted], codec: TileCodec) -> list[NDArray[Any]]:
         """As :meth:`decoded`, in memory that the thread's next call overwrites."""
         counts = [prod(shape) for _, shape, _ in tiles]
         cells = _DECODED.take(sum(counts) * codec.dtype.itemsize).view(codec.dtype)
@@ -266,8 +268,8 @@ class TileSource:
         places = [place for place, _, _ in tiles]
         lengths = [place.length for place in places]
         if len(tiles) == 1 or sum(lengths) > MOST_BYTES:
-            for place, tile in zip(places, out, strict=True):
-                self.decode(place, codec, tile)
+            for (place, shape, inner), tile in zip(tiles, out, strict=True):
+                self.decode(place, codec, tile, None if inner is None else _end(inner, shape))
         elif codec.raw and lengths == [count * codec.dtype.itemsize for count in counts]:
             self._fetch_all(places, cells.view(np.uint8).data)
         else:
@@ -284,6 +286,14 @@ class TileSource:
         """Forget every cached byte."""
         self._blobs.clear()
         self._decoded.clear()
+
+
+def _end(inner: tuple[slice, ...], shape: tuple[int, ...]) -> int:
+    """How many cells of a tile there are in C order up to the last one of a part."""
+    last = 0
+    for part, length in zip(inner, shape, strict=True):
+        last = last * length + part.stop - 1
+    return last + 1
 
 
 def _check(data: Any, place: Place) -> None:

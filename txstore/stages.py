@@ -5,12 +5,14 @@ against the length that the array's shape and dtype allow before memory is taken
 describe gigabytes. zlib, gzip, bz2 and lzma run on the modules of Python that numcodecs wraps, for only these can
 stop at a limit (and gzip, so called, does not write the time of day into every chunk).
 
-numcodecs is imported where the first of its codecs is made: it costs as much as NumPy.
+numcodecs is imported where the first of its codecs is made: it costs as much as NumPy. It has no partial decode; the
+beginning of zstd data comes from the module that Python has since 3.14.
 """
 
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -29,6 +31,10 @@ _BLOSC_HEADER = struct.Struct("<BBBBIII")  # version, version of the codec, flag
 #: above it is the other way round. Beyond 256 KiB, or in twice as much, it loses nothing worth mentioning.
 _SHORT_BYTES = 128 << 10
 _LONG_BYTES = 512 << 10
+#: zstd's blocks: it pays to stop early in what is at least twice as long, and up to three quarters of it. Beyond the
+#: other length the module's decoder refuses what would need so much memory.
+_BLOCK_BYTES = 128 << 10
+_MOST_STREAMED_BYTES = 128 << 20
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
 
@@ -47,6 +53,11 @@ class Stage(NamedTuple):
     decode_frames : callable, optional
         ``decode_frames(data, lengths, sizes, out)``: as ``decode``, of several encoded forms back to back in `data`
         at once, whose lengths and decoded sizes are given. Where a library has no such thing there is none.
+    decode_start : callable, optional
+        ``decode_start(data, stop, out)``: as ``decode``, but only the first ``stop`` bytes of `out` have to be right.
+        None where nothing would be saved by that.
+    slow : bool
+        Whether decoding a mebibyte takes several times as long as waking a thread, which is 0.1 ms.
     cut : callable, optional
         ``cut(n_bytes)``: so many of that many bytes may be encoded apart, for what is made of parts is, back to back,
         an encoded form of the whole. None where it is not.
@@ -56,6 +67,8 @@ class Stage(NamedTuple):
     decode: Callable[[Any, int, Octets | None], Any]
     overhead: int | None
     decode_frames: Callable[[Octets, Sequence[int], Sequence[int], Octets], None] | None = None
+    decode_start: Callable[[Any, int, Octets], None] | None = None
+    slow: bool = False
     cut: Callable[[int], int] | None = None
 
 
@@ -116,10 +129,33 @@ def _zstd(level: int, checksum: bool) -> Stage:
             start += length
             end += size
 
+    def decode_start(data: Any, stop: int, out: Octets) -> None:
+        worthwhile = 2 * _BLOCK_BYTES <= out.size <= _MOST_STREAMED_BYTES and 4 * stop <= 3 * out.size
+        if not worthwhile or zstd_content_size(data) != out.size:
+            decode(data, out.size, out)
+            return
+        decoder = _zstd_module().ZstdDecompressor()
+        end = 0
+        while end < stop:
+            piece = decoder.decompress(data, min(stop - end, _BLOCK_BYTES))
+            if not piece:
+                raise CorruptionError(f"zstd data end after {end} bytes of {out.size}")
+            out[end : end + len(piece)] = _octets(piece)
+            end += len(piece)
+            data = b""  # it keeps what it has not decoded yet
+
     def cut(n_bytes: int) -> int:
         return _SHORT_BYTES if level <= 3 and n_bytes <= _LONG_BYTES else _LONG_BYTES
 
-    return Stage(encode, decode, None, decode_frames, cut)
+    return Stage(encode, decode, None, decode_frames, decode_start, True, cut)
+
+
+def _zstd_module() -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
 
 
 def zstd_content_size(data: Any) -> int | None:
@@ -188,7 +224,7 @@ def _blosc(cname: str, clevel: int, shuffle: int, blocksize: int, typesize: int)
         blosc.decompress(data, out)
         return out
 
-    return Stage(encode, decode, None)
+    return Stage(encode, decode, None, slow=cname in ("zlib", "zstd"))
 
 
 def _lz4(acceleration: int) -> Stage:
@@ -218,7 +254,7 @@ def _streamed(codec: str, encode: Callable[[Any], Any], start: Callable[[], Any]
             raise CorruptionError(f"{codec} data do not hold the {size} bytes that are expected")
         return _put(decoded, out)
 
-    return Stage(encode, decode, None)
+    return Stage(encode, decode, None, slow=True)
 
 
 def _zlib(level: int) -> Stage:
