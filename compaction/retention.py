@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from txstore.commits import to_us
 from txstore.compaction.renaming import sync_filesystem
 from txstore.core import Core
-from txstore.errors import InvalidInputError
+from txstore.errors import CorruptionError, InvalidInputError
 from txstore.failures import storage_error
 from txstore.holder import Holder
 from txstore.index import branches, commitlog, retention
@@ -135,12 +135,15 @@ def vacuum(store: Store, *, dry_run: bool = False, throttle: Callable[[int], Non
         # Who has pinned a version and then found it retained, while expiry was just about to let it go, shows here.
         horizon = min([head.horizon, *Holder.live(core.locks).values()])
         found = list(retention.garbage(connection, head, horizon))
+        # What is on the disk for certain can't be lost by a power failure.
+        stand_ins = {} if core.synced else retention.stand_ins(connection, found)
     if dry_run:
         return VacuumReport(
             sum(len(rows.fragments) for rows in found), sum(len(rows.bases) for rows in found), 0, 0, 0, 0, True
         )
     try:
         if found:
+            _require_whole(core, stand_ins)
             _sync(core)  # what stands in for what goes: bases, their rows and their files
         for rows in found:
             for step in retention.steps(rows):
@@ -153,6 +156,24 @@ def vacuum(store: Store, *, dry_run: bool = False, throttle: Callable[[int], Non
     finally:
         core.forget()
     return VacuumReport(freed.fragments, freed.bases, freed.segments, freed.inline, freed.intents, freed.bytes)
+
+
+def _require_whole(core: Core, segments: Mapping[bytes, int]) -> None:
+    """Refuse to delete what is replaced by files of which a power failure has left less than was written.
+
+    Raises
+    ------
+    CorruptionError
+        If one is gone or of another size.
+    """
+    for segment, size in segments.items():
+        found = core.storage.size(segment_key(segment))
+        if found != size:
+            raise CorruptionError(
+                f"nothing was vacuumed: of segment {segment.hex()}, which stands in for what would be deleted, "
+                f"{'nothing' if found is None else f'{found} bytes'} of {size} are there; run txstore verify, and "
+                "delete the arrays that it names or restore the file"
+            )
 
 
 def _sync(core: Core) -> None:

@@ -218,6 +218,22 @@ def _grid(connection: Connection, node: int) -> Grid | None:
     return Grid(meta.chunks, meta.shards, partition_extent(row.partition))
 
 
+def stand_ins(connection: Connection, found: Iterable[Garbage]) -> dict[bytes, int]:
+    """The segments, with their sizes, of the bases that stay in the arrays of which something is garbage."""
+    table = schema.bases
+    nodes, gone = set(), set()
+    for rows in found:
+        nodes.add(rows.node)
+        gone.update((rows.node, rows.partition, branch, version) for branch, version in rows.bases)
+    segments: set[bytes] = set()
+    for node in nodes:
+        columns = sa.select(table.c.partition, table.c.branch, table.c.version, table.c.directory)
+        for partition, branch, version, directory in connection.execute(columns.where(table.c.node == node)):
+            if directory is not None and (node, partition, branch, version) not in gone:
+                segments.update(segment for segment, inline in pointed_to(directory) if not inline)
+    return {segment: size for segment, (_, size, _) in lookup.live_segments(connection, list(segments)).items()}
+
+
 # --- carrying it out ----------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from histories import append, conflict, create, files, noise, put, resize, same,
 
 from txstore.compaction import retention
 from txstore.compaction.renaming import sync_filesystem
-from txstore.errors import ConflictError, SnapshotExpiredError
+from txstore.errors import ConflictError, CorruptionError, SnapshotExpiredError
 from txstore.index import retention as rows
 from txstore.storage import LocalStorage
 
@@ -436,3 +436,24 @@ def test_what_stands_in_for_what_is_deleted_is_on_the_disk_before(
     assert store.vacuum().segments
     expected = ["rows", "delete"] if durability == "full" else ["sync", "rows", "sync", "delete"]
     assert [step for step, before in zip(steps, ["", *steps], strict=False) if step != before] == expected
+
+
+@pytest.mark.parametrize("left", [None, 0, 5])
+def test_what_a_power_failure_has_cut_stands_in_for_nothing(open_store: Any, left: int | None) -> None:
+    store = open_store(durability="os", inline_bytes=0)
+    create(store, "a", np.zeros(64, "i4"), chunks=(8,))
+    create(store, "b", np.zeros(8, "i4"), chunks=(8,))
+    put(store, "a", np.s_[1:7], np.arange(6))
+    before = set(Path(store.root, "segments").rglob("*"))
+    store.compact()
+    store.expire(keep_last=1)
+    (base,) = (path for path in set(Path(store.root, "segments").rglob("*")) - before if path.is_file())
+    data = base.read_bytes()
+    base.unlink() if left is None else base.write_bytes(data[:left])
+    found = "nothing" if left is None else f"{left} bytes"
+    with pytest.raises(CorruptionError, match=f"nothing was vacuumed.*{found} of {len(data)} are there"):
+        store.vacuum()
+    assert before <= set(Path(store.root, "segments").rglob("*"))
+    base.write_bytes(data)
+    assert store.vacuum().segments
+    same(store["a"][...], np.concatenate([[0], np.arange(6), np.zeros(57, "i4")]).astype("i4"))
