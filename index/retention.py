@@ -221,7 +221,8 @@ def _grid(connection: Connection, node: int) -> Grid | None:
 def stand_ins(connection: Connection, found: Iterable[Garbage]) -> dict[bytes, int]:
     """The segments, with their sizes, of the bases that stay in the arrays of which something is garbage."""
     table = schema.bases
-    nodes, gone = set(), set()
+    nodes: set[int] = set()
+    gone: set[tuple[int, bytes, int, int]] = set()
     for rows in found:
         nodes.add(rows.node)
         gone.update((rows.node, rows.partition, branch, version) for branch, version in rows.bases)
