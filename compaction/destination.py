@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from txstore.compaction.removing import remove_tree
 from txstore.errors import AlreadyExistsError, StorageError
 from txstore.failures import storage_error
+from txstore.folders import sync_folder
 
 #: What the hidden names end with: of what is being built, and of what was moved aside for it.
 BUILDING, REPLACED = ".exporting", ".replaced"
@@ -127,7 +128,7 @@ class Destination:
                 self._guard = _only_one(self.final)
             self._move()
             for directory in self._above:
-                _sync_directory(directory)
+                sync_folder(directory)
         except OSError as error:
             if isinstance(error, StorageError):
                 raise
@@ -241,17 +242,6 @@ def _lock(path: str) -> int | None:
         os.close(number)
         return None
     return number
-
-
-def _sync_directory(path: str) -> None:
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF):
-            raise
-    finally:
-        os.close(number)
 
 
 __all__ = ["BUILDING", "NO_LINKS", "REPLACED", "Destination", "Writer"]

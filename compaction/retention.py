@@ -14,7 +14,7 @@ from txstore.core import Core
 from txstore.errors import CorruptionError, InvalidInputError
 from txstore.failures import storage_error
 from txstore.holder import Holder
-from txstore.index import branches, commitlog, retention
+from txstore.index import branches, commitlog, retention, segments
 from txstore.index import engine as clock
 from txstore.index.edits import MAIN
 from txstore.index.engine import read_head
@@ -149,7 +149,7 @@ def vacuum(store: Store, *, dry_run: bool = False, throttle: Callable[[int], Non
             for step in retention.steps(rows):
                 pause(0)
                 retention.doom(core.index, step, freed, horizon)
-        freed.intents = retention.doom_intents(core.index, lambda: Holder.live(core.locks))
+        freed.intents = segments.doom_intents(core.index, lambda: Holder.live(core.locks))
         _delete_files(core, freed, pause)
         if freed.inline or freed.fragments:
             retention.shrink(core.index, between=lambda: pause(0))
@@ -158,7 +158,7 @@ def vacuum(store: Store, *, dry_run: bool = False, throttle: Callable[[int], Non
     return VacuumReport(freed.fragments, freed.bases, freed.segments, freed.inline, freed.intents, freed.bytes)
 
 
-def _require_whole(core: Core, segments: Mapping[bytes, int]) -> None:
+def _require_whole(core: Core, files: Mapping[bytes, int]) -> None:
     """Refuse to delete what is replaced by files of which a power failure has left less than was written.
 
     Raises
@@ -166,7 +166,7 @@ def _require_whole(core: Core, segments: Mapping[bytes, int]) -> None:
     CorruptionError
         If one is gone or of another size.
     """
-    for segment, size in segments.items():
+    for segment, size in files.items():
         found = core.storage.size(segment_key(segment))
         if found != size:
             raise CorruptionError(
@@ -200,7 +200,7 @@ def _sync(core: Core) -> None:
 def _delete_files(core: Core, freed: retention.Freed, pause: Callable[[int], None]) -> None:
     """The second phase: files first, their rows when the files are gone. A crash in between is simply gone on with."""
     buried = []
-    doomed = retention.doomed(core.index)
+    doomed = segments.doomed(core.index)
     if doomed:
         _sync(core)  # no row that points to what is deleted may come back after a power failure
     try:
@@ -211,4 +211,4 @@ def _delete_files(core: Core, freed: retention.Freed, pause: Callable[[int], Non
             freed.segments += 1
             freed.bytes += size
     finally:
-        retention.bury(core.index, buried, were_live=True)
+        segments.bury(core.index, buried, were_live=True)

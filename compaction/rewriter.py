@@ -20,7 +20,7 @@ from txstore.directory import Directory
 from txstore.errors import CorruptionError, StorageError, TxStoreError
 from txstore.fragment import Fragment, Frame
 from txstore.grid import TileGrid
-from txstore.index import lookup, retention
+from txstore.index import lookup, segments
 from txstore.index.edits import SegmentEdit
 from txstore.reader import ArrayView
 from txstore.scratch import Scratch
@@ -218,10 +218,10 @@ class Rewriter:
 
     def _is_shard(self, view: ArrayView, shard: tuple[int, ...], clean: dict[tuple[int, ...], Place]) -> bool:
         """Whether these chunks lie in one file that ends with the index of this shard."""
-        segments = {place.segment for place in clean.values() if not place.inline}
-        if len(segments) != 1:
+        files = {place.segment for place in clean.values() if not place.inline}
+        if len(files) != 1:
             return False
-        segment = segments.pop()
+        segment = files.pop()
         with self._core.index.read() as connection:
             found = lookup.live_segments(connection, [segment]).get(segment)
         grid = view.grid
@@ -305,11 +305,11 @@ class Rewriter:
                 with contextlib.suppress(TxStoreError):
                     writer.abort()
         with contextlib.suppress(TxStoreError):  # vacuum finds what is left, by its intent or as doomed
-            ours = retention.doom_own(self._core.index, [writer.segment for writer in files])
+            ours = segments.doom_own(self._core.index, [writer.segment for writer in files])
             for writer in files:
                 if writer.segment in ours:
                     writer.abort()
-            retention.bury(self._core.index, ours)
+            segments.bury(self._core.index, ours)
 
 
 def _by_shard(base: _Base) -> dict[tuple[int, ...], list[_Found]]:

@@ -30,7 +30,7 @@ from txstore.index.commitlog import CommitRow
 from txstore.index.connection import Connection
 from txstore.index.edits import MAIN, Edit, Touched
 from txstore.index.engine import Head, Index, read_head
-from txstore.index.groupcommit import Answered, Errand
+from txstore.index.groupcommit import Errand
 from txstore.index.inserts import insert
 from txstore.index.publication import publish_bases, publish_segments
 from txstore.index.references import insert_reference
@@ -38,6 +38,7 @@ from txstore.index.since import load_since
 from txstore.index.sql import sa, schema
 from txstore.index.statement import Statement
 from txstore.interrupts import let_through
+from txstore.locks import NotNeeded
 from txstore.requests import Taken
 from txstore.shapelog import ShapeRow
 
@@ -167,7 +168,7 @@ def commit(
         if errand.row is not None:
             errand.arrive()
             done = note(Committed(errand.row))
-            if isinstance(error, Answered):
+            if isinstance(error, NotNeeded):
                 return done
         if known:
             raise

@@ -261,8 +261,10 @@ class SQLiteDialect:
             if os.stat(self._wal).st_size >= WAL_RESTART_BYTES:
                 raw: sqlite3.Connection = connection.raw
                 raw.execute("PRAGMA busy_timeout=50")
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                raw.execute(f"PRAGMA busy_timeout={int(self._timeout_s * 1000)}")
+                try:
+                    raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                finally:
+                    raw.execute(f"PRAGMA busy_timeout={int(self._timeout_s * 1000)}")
 
     def shrink(self, connection: Connection, pages: int) -> int:
         """Give at most `pages` free pages back to the file system; the number of free pages left."""

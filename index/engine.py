@@ -190,7 +190,7 @@ class Index:
 
     def _take(self, loan: _Loan) -> Connection:
         if self._closed:
-            raise StoreClosedError("the store has been closed; open it again")
+            raise StoreClosedError(f"the store {os.path.dirname(self.dialect.path)} has been closed; open it again")
         self.dialect.check_place()
         me = threading.get_ident()
         with self._guard:

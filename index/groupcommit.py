@@ -19,20 +19,6 @@ from txstore.locks import NotNeeded
 from txstore.requests import MOST_BYTES, Request, Taken
 
 
-class Answered(NotNeeded):
-    """Comes out of the wait for the lock: who has held it has committed the edit.
-
-    Attributes
-    ----------
-    row : CommitRow
-        The commit.
-    """
-
-    def __init__(self, row: CommitRow) -> None:
-        super().__init__(row)
-        self.row = row
-
-
 class Errand:
     """An edit on its way into the index. Where it has to wait for the lock, who holds it may take it along.
 
@@ -67,8 +53,8 @@ class Errand:
 
         Raises
         ------
-        Answered
-            If somebody has committed it.
+        NotNeeded
+            If somebody has committed it: see :attr:`row`.
         """
         try:
             if not self._asked:
@@ -77,7 +63,7 @@ class Errand:
             elif self._request is not None:
                 self.row = self._answer(self._request)
                 if self.row is not None:
-                    raise Answered(self.row)
+                    raise NotNeeded(f"committed by another process, as version {self.row.version}")
         except OSError:
             return  # asking only saves time
 
@@ -156,4 +142,4 @@ def answer(index: Index, done: Sequence[tuple[Taken, CommitRow]]) -> None:
         index.dialect.lock.call_everybody()
 
 
-__all__ = ["Answered", "Errand", "answer", "edit_of"]
+__all__ = ["Errand", "answer", "edit_of"]

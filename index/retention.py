@@ -7,7 +7,7 @@ invisible, or at or below the base that this root uses? docs/decisions/0001-the-
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -337,69 +337,6 @@ def _unrefer(connection: Connection, refs: Counter[tuple[bytes, bool]], freed: F
                 .where(segments.c.uuid == uuid, segments.c.refs <= 0, segments.c.state == "live")
                 .values(state="doomed")
             )
-
-
-def doom_intents(index: Index, alive: Callable[[], Container[bytes]]) -> int:
-    """Doom what dead processes had announced; returns how many.
-
-    Who lives is asked after the intents have been read: a process shows that it lives before it announces anything,
-    so whoever began meanwhile is seen. A writer that was only thought dead finds its intent gone when it commits,
-    and fails cleanly.
-    """
-    table = schema.segments
-    with index.maintain() as connection:
-        rows = connection.execute(sa.select(table.c.uuid, table.c.holder).where(table.c.state == "intent")).all()
-        living = alive() if rows else ()
-        dead = [uuid for uuid, holder in rows if holder not in living]
-        for uuid in dead:
-            connection.execute(table.update().where(table.c.uuid == uuid).values(state="doomed", holder=None))
-    return len(dead)
-
-
-def doom_own(index: Index, uuids: Iterable[bytes]) -> list[bytes]:
-    """Doom files that this process has announced and gives up; those that a commit needs after all stay.
-
-    Returns
-    -------
-    list of bytes
-        The segments whose files may be deleted, and are then to be buried.
-    """
-    table = schema.segments
-    found = []
-    with index.maintain() as connection:
-        for uuid in uuids:
-            changed = connection.execute(
-                table.update()
-                .where(table.c.uuid == uuid, table.c.state.in_(["intent", "doomed"]))
-                .values(state="doomed", holder=None)
-            )
-            if changed.rowcount == 1:
-                found.append(uuid)
-    return found
-
-
-def doomed(index: Index) -> list[tuple[bytes, int]]:
-    """(segment, size) of the files that may be deleted."""
-    table = schema.segments
-    with index.read() as connection:
-        rows = connection.execute(sa.select(table.c.uuid, table.c.size).where(table.c.state == "doomed")).all()
-    return [(row[0], row[1]) for row in rows]
-
-
-def bury(index: Index, uuids: list[bytes], *, were_live: bool = False) -> None:
-    """Forget doomed segments whose files have been deleted; of those that were live, readers may still have some open.
-
-    So maintenance is raised once more: who sees that closes what is gone
-    (:meth:`txstore.storage.LocalStorage.maintained`), and only then the room on the disk is free.
-    """
-    table = schema.segments
-    for start in range(0, len(uuids), _STEP):
-        with index.maintain() as connection:
-            connection.execute(
-                table.delete().where(table.c.uuid.in_(uuids[start : start + _STEP]), table.c.state == "doomed")
-            )
-            if were_live:
-                connection.execute(schema.store.update().values(maintenance=schema.store.c.maintenance + 1))
 
 
 def shrink(index: Index, pages: int = 2000, between: Callable[[], object] | None = None) -> None:

@@ -32,7 +32,7 @@ from txstore.compaction.tenure import LeaseLost, tenure
 from txstore.compaction.throttle import Throttle, TokenBucket
 from txstore.errors import InvalidInputError, SnapshotExpiredError
 from txstore.holder import Holder
-from txstore.index import engine, leases, retention
+from txstore.index import engine, leases, segments
 from txstore.snapshot import Snapshot
 
 
@@ -389,7 +389,7 @@ def test_who_lives_is_asked_under_the_lock(store: Any) -> None:
         asked.append(core.index.dialect.lock.held)
         return Holder.live(core.locks)
 
-    assert retention.doom_intents(core.index, alive) == 0
+    assert segments.doom_intents(core.index, alive) == 0
     assert asked == [True]
     core.withdraw([b"x" * 16])
 

@@ -1,4 +1,4 @@
-"""The folders of a store: made when they are needed, but never its root."""
+"""Folders: those of a store are made when they are needed, but never its root; and brought to the disk."""
 
 from __future__ import annotations
 
@@ -27,4 +27,22 @@ def make_folder(path: str) -> None:
                 raise
 
 
-__all__ = ["make_folder"]
+def sync_folder(path: str) -> None:
+    """Bring the names in a folder to the disk, where the file system knows such a thing.
+
+    Raises
+    ------
+    OSError
+        If it can't be done.
+    """
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):
+            raise
+    finally:
+        os.close(number)
+
+
+__all__ = ["make_folder", "sync_folder"]

@@ -126,8 +126,8 @@ class FileLock:
         try:
             if not mutex.acquire(self.timeout_s, check):
                 raise StorageError(
-                    f"waited {self.timeout_s:g} s for the lock {self.path}, which other threads of this process hold; "
-                    "end what they do, or raise the time-out"
+                    f"waited {self.timeout_s:g} s for the lock {self.path}, which other threads of this process hold, "
+                    "and nothing was done; end what they do, or raise the time-out"
                 )
             self._acquire(deadline, check)
             self._mine = True
@@ -172,8 +172,8 @@ class FileLock:
         try:
             if not self._bell.wait(attempt, deadline, check):
                 raise StorageError(
-                    f"waited {self.timeout_s:g} s for the lock {self.path}{_held_by(self.path)}; if it hangs, end it: "
-                    "the lock goes with it. To delete the file would let two processes write at once"
+                    f"waited {self.timeout_s:g} s for the lock {self.path}{_held_by(self.path)}, and nothing was done; "
+                    "if it hangs, end it: the lock goes with it. To delete it would let two processes write at once"
                 )
         finally:
             queue.unlock()

@@ -11,7 +11,7 @@ from typing import Any
 
 from txstore.core import Core
 from txstore.errors import TxStoreError
-from txstore.index import retention
+from txstore.index import segments
 from txstore.index.edits import SegmentEdit
 from txstore.segment import Place, SegmentWriter
 
@@ -104,10 +104,10 @@ class StagedSegments:
                 if not wait:
                     self._core.later(partial(self.abort, certain=False))
                     return
-                ours = retention.doom_own(index, [writer.segment])
+                ours = segments.doom_own(index, [writer.segment])
                 if ours:
                     writer.abort()
-                    retention.bury(index, ours)
+                    segments.bury(index, ours)
                 return
             # Where the disk is full, the file has to go before the index can be told.
             announced = not writer.inline

@@ -14,6 +14,7 @@ from functools import partial
 
 from txstore.errors import CorruptionError, StorageError, StoreClosedError
 from txstore.failures import storage_error
+from txstore.folders import sync_folder
 from txstore.openfiles import OpenFile, OpenFiles
 from txstore.sink import UNFINISHED, Sink
 
@@ -143,15 +144,7 @@ class LocalStorage:
 
     def _sync_dir(self, directory: str) -> None:
         try:
-            number = os.open(directory, os.O_RDONLY)
-            try:
-                os.fsync(number)
-            except OSError as error:
-                # Some file systems know no sync of a directory.
-                if error.errno not in (errno.EINVAL, errno.EBADF):
-                    raise
-            finally:
-                os.close(number)
+            sync_folder(directory)
         except OSError as error:
             raise storage_error(f"sync {directory}", error) from error
 
@@ -286,7 +279,7 @@ class LocalStorage:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreClosedError(f"the storage {self.root} has been closed")
+            raise StoreClosedError(f"the store {self.root} has been closed; open it again")
 
     def _path(self, key: str) -> str:
         self._check_open()
