@@ -614,7 +614,7 @@ def test_the_old_tree_stays_until_the_name_of_the_new_one_is_durable(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch, pytest.raises(StorageError, match="Input/output"):
-        patch.setattr(destination, "_sync_directory", fail)
+        patch.setattr(destination, "sync_folder", fail)
         store.export(out, overwrite=True)
     old, new = sorted(out.parent.iterdir())
     assert new == out and old.name.startswith(".out.")
