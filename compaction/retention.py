@@ -136,7 +136,7 @@ def vacuum(store: Store, *, dry_run: bool = False, throttle: Callable[[int], Non
         horizon = min([head.horizon, *Holder.live(core.locks).values()])
         found = list(retention.garbage(connection, head, horizon))
         # What is on the disk for certain can't be lost by a power failure.
-        stand_ins = {} if core.synced else retention.stand_ins(connection, found)
+        stand_ins = {} if dry_run or core.synced else retention.stand_ins(connection, found)
     if dry_run:
         return VacuumReport(
             sum(len(rows.fragments) for rows in found), sum(len(rows.bases) for rows in found), 0, 0, 0, 0, True

@@ -63,7 +63,7 @@ class Errand:
             elif self._request is not None:
                 self.row = self._answer(self._request)
                 if self.row is not None:
-                    raise NotNeeded(f"committed by another process, as version {self.row.version}")
+                    raise NotNeeded(f"committed by who holds the lock, as version {self.row.version}")
         except OSError:
             return  # asking only saves time
 

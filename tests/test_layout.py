@@ -45,6 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "txstore.casting",
         "txstore.fills",
         "txstore.dtypes",
+        "txstore.zstdframe",
         "txstore.stages",
         "txstore.codecspecs",
         "txstore.codecs",

@@ -11,7 +11,7 @@ from typing import TypeVar
 _Part = TypeVar("_Part")
 
 #: So few parts of a read the caller does alone: to wake a thread takes as long as to do one.
-_ALONE = 3
+ALONE = 3
 
 
 class Crew:
@@ -34,7 +34,7 @@ class Crew:
         self._pool = pool
         self._helpers = 0 if pool is None else size - 1
 
-    def share(self, parts: Iterator[_Part], work: Callable[[_Part], None], *, alone: int = _ALONE) -> None:
+    def share(self, parts: Iterator[_Part], work: Callable[[_Part], None], *, alone: int = ALONE) -> None:
         """Do some work on every part, in any order.
 
         Parameters
@@ -87,4 +87,4 @@ class Crew:
             helper.result()
 
 
-__all__ = ["Crew"]
+__all__ = ["ALONE", "Crew"]

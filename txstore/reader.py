@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from txstore.boxes import Box, full
 from txstore.composer import Composer
-from txstore.crew import Crew
+from txstore.crew import ALONE, Crew
 from txstore.errors import CorruptionError, InvalidIndexError
 from txstore.fragment import Fragment
 from txstore.index.lookup import NodeRow
@@ -176,10 +176,7 @@ class ArrayView(StoredArray):
             composer.finish()
 
         parts = iter(lambda: list(islice(wanted, count)), [])
-        if self.codec.slow:
-            self._crew.share(parts, do, alone=1)
-        else:
-            self._crew.share(parts, do)
+        self._crew.share(parts, do, alone=1 if self.codec.slow else ALONE)
 
     def _retrying(self, work: Callable[[], _Result]) -> _Result:
         """Once more with fresh rows where a segment was missing: compaction and vacuum may have moved on."""

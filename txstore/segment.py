@@ -16,6 +16,7 @@ import numpy as np
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
+from txstore import zstdframe
 from txstore.checksum import crc32c, octets
 from txstore.errors import CorruptionError, StorageError
 from txstore.identity import fresh_segment
@@ -255,7 +256,11 @@ def decode_mask(data: bytes, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """
     size = math.prod(shape)
     n_bytes = (size + 7) // 8
-    if _declared_size(data) != n_bytes:
+    try:
+        declared = zstdframe.content_size(data)
+    except CorruptionError as error:
+        raise CorruptionError(f"an encoded mask of shape {shape} can't be decoded: {error}") from None
+    if declared != n_bytes:
         raise CorruptionError(f"an encoded mask of shape {shape} does not declare {n_bytes} bytes")
     if not size:
         return np.zeros(shape, np.bool_)  # the codec can't decode into nothing
@@ -266,19 +271,6 @@ def decode_mask(data: bytes, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         raise CorruptionError(f"an encoded mask of shape {shape} can't be decoded: {error}") from error
     assert decoded is bits
     return np.unpackbits(bits, count=size, bitorder="little").view(np.bool_).reshape(shape)
-
-
-def _declared_size(frame: bytes) -> int:
-    """The size of the content that the header of a Zstandard frame declares; -1 where it does not (RFC 8878, 3.1.1)."""
-    if len(frame) < 6 or frame[:4] != b"\x28\xb5\x2f\xfd":
-        return -1
-    descriptor = frame[4]
-    single = descriptor >> 5 & 1
-    width = (1 if single else 0, 2, 4, 8)[descriptor >> 6]
-    start = 5 + (0 if single else 1) + (0, 1, 2, 4)[descriptor & 3]
-    if not width or len(frame) < start + width:
-        return -1
-    return int.from_bytes(frame[start : start + width], "little") + (256 if width == 2 else 0)
 
 
 __all__ = [

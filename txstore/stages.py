@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from txstore import zstdframe
 from txstore.errors import CorruptionError
 
 Octets: TypeAlias = NDArray[np.uint8]
@@ -101,10 +102,10 @@ def _zstd(level: int, checksum: bool) -> Stage:
         return zstd.compress(data, level, checksum)
 
     def decode(data: Any, size: int, out: Octets | None) -> Any:
-        declared = zstd_content_size(data)
+        declared = zstdframe.content_size(data)
         if declared is not None:
             # A shorter first frame is one of several.
-            _expect(declared if declared >= size else _zstd_total(data), size, "zstd")
+            _expect(declared if declared >= size else zstdframe.total_size(data), size, "zstd")
         # Where the size is unknown, or further frames follow, numcodecs fills `out` exactly or raises.
         out = np.empty(size, np.uint8) if out is None else out
         zstd.decompress(data, out)
@@ -117,7 +118,7 @@ def _zstd(level: int, checksum: bool) -> Stage:
         start = end = 0
         whole = True
         for length, size in zip(lengths, sizes, strict=True):
-            if zstd_content_size(data[start : start + length]) != size:
+            if zstdframe.content_size(data[start : start + length]) != size:
                 whole = False
             start += length
         if whole:
@@ -131,7 +132,7 @@ def _zstd(level: int, checksum: bool) -> Stage:
 
     def decode_start(data: Any, stop: int, out: Octets) -> None:
         worthwhile = 2 * _BLOCK_BYTES <= out.size <= _MOST_STREAMED_BYTES and 4 * stop <= 3 * out.size
-        if not worthwhile or zstd_content_size(data) != out.size:
+        if not worthwhile or zstdframe.content_size(data) != out.size:
             decode(data, out.size, out)
             return
         decoder = _zstd_module().ZstdDecompressor()
@@ -156,48 +157,6 @@ def _zstd_module() -> Any:
     else:
         from backports import zstd
     return zstd
-
-
-def zstd_content_size(data: Any) -> int | None:
-    """What the first frame of zstd data declares as its decoded size; None when it does not."""
-    return _zstd_header(data)[0]
-
-
-def _zstd_header(data: Any) -> tuple[int | None, int]:
-    """What the first frame declares as its decoded size, and the length of its header (RFC 8878, 3.1.1.1)."""
-    head = bytes(memoryview(data)[:18])
-    if head[:4] != b"\x28\xb5\x2f\xfd" or len(head) < 6:
-        raise CorruptionError("no zstd frame")
-    descriptor = head[4]
-    single_segment = descriptor >> 5 & 1
-    width = (single_segment, 2, 4, 8)[descriptor >> 6]
-    start = 5 + (1 - single_segment) + (0, 1, 2, 4)[descriptor & 3]
-    if len(head) < start + width:
-        raise CorruptionError("a zstd frame ends in its header")
-    if not width:
-        return None, start
-    return int.from_bytes(head[start : start + width], "little") + (256 if width == 2 else 0), start + width
-
-
-def _zstd_total(data: Any) -> int:
-    """What the frames of zstd data declare together; -1 where one does not."""
-    view = memoryview(data).cast("B")
-    total = 0
-    while view:
-        declared, at = _zstd_header(view)
-        if declared is None:
-            return -1
-        total += declared
-        checksum = 4 * (view[4] >> 2 & 1)
-        last = False
-        while not last:  # its blocks (RFC 8878, 3.1.1.2)
-            block = int.from_bytes(view[at : at + 3], "little")
-            last = bool(block & 1)
-            at += 3 + (1 if block >> 1 & 3 == 1 else block >> 3)
-            if at > len(view):
-                raise CorruptionError("a zstd frame ends in a block")
-        view = view[at + checksum :]
-    return total
 
 
 def _blosc(cname: str, clevel: int, shuffle: int, blocksize: int, typesize: int) -> Stage:
@@ -375,4 +334,4 @@ def stage(name: str, configuration: dict[str, Any]) -> Stage:
     return _checksum(numcodecs.get_codec({"id": short, **configuration}))
 
 
-__all__ = ["Octets", "Stage", "stage", "zstd_content_size"]
+__all__ = ["Octets", "Stage", "stage"]
