@@ -23,13 +23,16 @@ _POLL_S = 0.002
 _NAP_S = 0.1
 
 _WORD_BYTES = 4
-_WAIT, _WAKE = 0, 1  # of futex(2)
+_WAIT, _WAKE_OP = 0, 5  # of futex(2)
+#: To add 1 before it wakes; and to wake one more if the word was -2048, for it must be asked to compare something.
+_ADD_ONE = 1 << 28 | 1 << 12 | 0x800
 #: Its number, on machines whose longs have 64 bits.
 _FUTEX = (
     {"x86_64": 202, "aarch64": 98, "riscv64": 98}.get(os.uname().machine)
     if sys.platform == "linux" and sys.maxsize > 1 << 32
     else None
 )
+_NUMBER = ctypes.c_long(_FUTEX or 0)
 _SYSCALL: Any = None if _FUTEX is None else ctypes.CDLL(None, use_errno=True).syscall
 
 
@@ -174,11 +177,12 @@ class Bell:
         file, word = self._file, self._word
         if file is None or word is None or not file.usable:
             return
-        # Two at once may count as one: it has changed all the same.
-        following = (self._count() + 1) % (1 << 8 * _WORD_BYTES)
-        with contextlib.suppress(OSError):  # a full disk: likewise
-            os.pwrite(file.number, following.to_bytes(_WORD_BYTES, sys.byteorder), 0)
-        if _futex(word, _WAKE, waiters) == 1:
+        # One call of the system counts and wakes: each commit ends with it, and most have nobody to wake.
+        woken = _futex(word, _WAKE_OP, waiters, None, word, _ADD_ONE)
+        if woken < 0:
+            with contextlib.suppress(OSError):  # the file has been cut, or there is no room for its page
+                os.pwrite(file.number, bytes(_WORD_BYTES), 0)
+        if woken == 1:
             # Else it may have to wait until this process sleeps, on the same processor, though another is idle.
             os.sched_yield()
 
@@ -218,18 +222,25 @@ class Bell:
                     time.sleep(min(left, _POLL_S))
 
 
-def _futex(word: ctypes.c_uint32, operation: int, value: int, timeout: _Timespec | None = None) -> int:
-    # Of waking: how many. Of waiting: 0 when it was woken, else -1 and the reason in ctypes.get_errno().
-    woken: int = _SYSCALL(
-        ctypes.c_long(_FUTEX or 0),
+def _futex(
+    word: ctypes.c_uint32,
+    operation: int,
+    value: int,
+    timeout: _Timespec | None = None,
+    other: ctypes.c_uint32 | None = None,
+    change: int = 0,
+) -> int:
+    # Of waking: how many. Of waiting: 0 when it was woken. Else -1, and the reason in ctypes.get_errno().
+    result: int = _SYSCALL(
+        _NUMBER,
         ctypes.byref(word),
         ctypes.c_int(operation),
         ctypes.c_uint32(value),
         None if timeout is None else ctypes.byref(timeout),
-        None,
-        ctypes.c_int(0),
+        None if other is None else ctypes.byref(other),
+        ctypes.c_uint32(change),
     )
-    return woken
+    return result
 
 
 __all__ = ["Bell", "FairMutex"]
