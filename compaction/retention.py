@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from txstore.commits import to_us
 from txstore.compaction.renaming import sync_filesystem
@@ -14,7 +14,7 @@ from txstore.core import Core
 from txstore.errors import CorruptionError, InvalidInputError
 from txstore.failures import storage_error
 from txstore.holder import Holder
-from txstore.index import branches, commitlog, retention, segments
+from txstore.index import branches, commitlog, retention, segments, structure
 from txstore.index import engine as clock
 from txstore.index.edits import MAIN
 from txstore.index.engine import read_head
@@ -135,17 +135,17 @@ def vacuum(store: Store, *, dry_run: bool = False, throttle: Callable[[int], Non
         # Who has pinned a version and then found it retained, while expiry was just about to let it go, shows here.
         horizon = min([head.horizon, *Holder.live(core.locks).values()])
         found = list(retention.garbage(connection, head, horizon))
-        # What is on the disk for certain can't be lost by a power failure.
-        stand_ins = {} if dry_run or core.synced else retention.stand_ins(connection, found)
     if dry_run:
         return VacuumReport(
             sum(len(rows.fragments) for rows in found), sum(len(rows.bases) for rows in found), 0, 0, 0, 0, True
         )
+    # What is on the disk for certain can't be lost by a power failure.
+    synced = core.synced
+    cuts = [None if synced else _cut(core, rows) for rows in found]
     try:
         if found:
-            _require_whole(core, stand_ins)
             _sync(core)  # what stands in for what goes: bases, their rows and their files
-        for rows in found:
+        for rows in (rows for rows, cut in zip(found, cuts, strict=True) if cut is None):
             for step in retention.steps(rows):
                 pause(0)
                 retention.doom(core.index, step, freed, horizon)
@@ -155,25 +155,53 @@ def vacuum(store: Store, *, dry_run: bool = False, throttle: Callable[[int], Non
             retention.shrink(core.index, between=lambda: pause(0))
     finally:
         core.forget()
+    for rows, cut in zip(found, cuts, strict=True):
+        if cut is not None:
+            raise _refusal(core, rows.node, cut)
     return VacuumReport(freed.fragments, freed.bases, freed.segments, freed.inline, freed.intents, freed.bytes)
 
 
-def _require_whole(core: Core, files: Mapping[bytes, int]) -> None:
-    """Refuse to delete what is replaced by files of which a power failure has left less than was written.
+class _Cut(NamedTuple):
+    """A file of which a power failure has left less than was written.
 
-    Raises
-    ------
-    CorruptionError
-        If one is gone or of another size.
+    Attributes
+    ----------
+    segment : bytes
+    size : int
+        How many bytes it had.
+    left : int or None
+        How many there are; None where there is no file.
     """
-    for segment, size in files.items():
-        found = core.storage.size(segment_key(segment))
-        if found != size:
-            raise CorruptionError(
-                f"nothing was vacuumed: of segment {segment.hex()}, which stands in for what would be deleted, "
-                f"{'nothing' if found is None else f'{found} bytes'} of {size} are there; run txstore verify, and "
-                "delete the arrays that it names or restore the file"
-            )
+
+    segment: bytes
+    size: int
+    left: int | None
+
+
+def _cut(core: Core, rows: retention.Garbage) -> _Cut | None:
+    """The first cut file of those that are read in the stead of garbage."""
+    found = None
+    for _ in range(2):  # what is not there another vacuum may have deleted since the index was read
+        with core.index.read() as connection:
+            files = retention.stand_ins(connection, rows)
+        sizes = ((segment, size, core.storage.size(segment_key(segment))) for segment, size in files.items())
+        found = next((_Cut(*one) for one in sizes if one[1] != one[2]), None)
+        if found is None:
+            break
+    return found
+
+
+def _refusal(core: Core, node: int, cut: _Cut) -> CorruptionError:
+    with core.index.read() as connection:
+        newest = branches.lineage(connection, MAIN, read_head(connection).head)
+        path = structure.Tree(connection, newest).path(node)
+    array = f"node {node}" if path is None else f"array {path!r}"
+    left = "nothing" if cut.left is None else f"{cut.left} bytes"
+    return CorruptionError(
+        f"{array}: of segment {cut.segment.hex()}, which is read in the stead of what vacuum would delete, {left} of "
+        f"{cut.size} are there, so that this was kept, and all else vacuumed; run txstore verify, then restore the "
+        "file, or delete the array and the tags that hold it, and expire"
+    )
 
 
 def _sync(core: Core) -> None:

@@ -296,8 +296,7 @@ class Index:
             yield connection
             connection.commit()
 
-    @contextlib.contextmanager
-    def glance(self) -> Iterator[Connection]:
+    def glance(self) -> contextlib.AbstractContextManager[Connection]:
         """A connection on which each statement is a snapshot by itself.
 
         For whoever reads the head row first and then only history up to that head, which no commit changes any more: it
@@ -310,8 +309,7 @@ class Index:
         StoreClosedError
             After :meth:`close`.
         """
-        with self._lent() as connection:
-            yield connection
+        return self._lent()
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:

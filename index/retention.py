@@ -110,12 +110,21 @@ def needs(branch: int, version: int, retained: list[Root], floors: list[int]) ->
 
 @dataclass(frozen=True)
 class Garbage:
-    """Rows of one partition that nothing needs."""
+    """Rows of one partition that nothing needs.
+
+    Attributes
+    ----------
+    fragments : list of (branch, version, rank)
+    bases : list of (branch, version)
+    floors : frozenset of (partition, branch, version)
+        The bases that are read in their stead.
+    """
 
     node: int
     partition: bytes
-    fragments: list[tuple[int, int, int]]  # branch, version, rank
-    bases: list[tuple[int, int]]  # branch, version
+    fragments: list[tuple[int, int, int]]
+    bases: list[tuple[int, int]]
+    floors: frozenset[tuple[bytes, int, int]]
 
 
 def garbage(connection: Connection, head: Head, horizon: int) -> Iterator[Garbage]:
@@ -146,6 +155,10 @@ def _garbage_of(connection: Connection, node: int, retained: list[Root], horizon
         )
     ):
         rows.setdefault(partition, []).append((branch, version, rank))
+    floors_of = {
+        partition: {found for root in retained if (found := floor(known, root.first)) is not None}
+        for partition, known in by_partition.items()
+    }
     for partition in sorted({*rows, *by_partition}):
         known = by_partition.get(partition, [])
         if partition == WHOLE:
@@ -156,7 +169,9 @@ def _garbage_of(connection: Connection, node: int, retained: list[Root], horizon
         keep = needed_bases(known, retained)
         unused = [base for base in known if base not in keep]
         if dead or unused:
-            yield Garbage(node, partition, dead, unused)
+            shown_in = by_partition if partition == WHOLE else [partition]
+            stand_ins = frozenset((key, *base) for key in shown_in for base in floors_of.get(key, ()))
+            yield Garbage(node, partition, dead, unused, stand_ins)
 
 
 def _version(base: tuple[int, int] | None) -> int:
@@ -218,20 +233,21 @@ def _grid(connection: Connection, node: int) -> Grid | None:
     return Grid(meta.chunks, meta.shards, partition_extent(row.partition))
 
 
-def stand_ins(connection: Connection, found: Iterable[Garbage]) -> dict[bytes, int]:
-    """The segments, with their sizes, of the bases that stay in the arrays of which something is garbage."""
+def stand_ins(connection: Connection, rows: Garbage) -> dict[bytes, int]:
+    """The segments of what is read in the stead of garbage, with their sizes."""
     table = schema.bases
-    nodes: set[int] = set()
-    gone: set[tuple[int, bytes, int, int]] = set()
-    for rows in found:
-        nodes.add(rows.node)
-        gone.update((rows.node, rows.partition, branch, version) for branch, version in rows.bases)
     segments: set[bytes] = set()
-    for node in nodes:
-        columns = sa.select(table.c.partition, table.c.branch, table.c.version, table.c.directory)
-        for partition, branch, version, directory in connection.execute(columns.where(table.c.node == node)):
-            if directory is not None and (node, partition, branch, version) not in gone:
-                segments.update(segment for segment, inline in pointed_to(directory) if not inline)
+    for partition, branch, version in rows.floors:
+        directory = connection.execute(
+            sa.select(table.c.directory).where(
+                table.c.node == rows.node,
+                table.c.partition == partition,
+                table.c.branch == branch,
+                table.c.version == version,
+            )
+        ).scalar()
+        if directory is not None:
+            segments.update(segment for segment, inline in pointed_to(directory) if not inline)
     return {segment: size for segment, (_, size, _) in lookup.live_segments(connection, list(segments)).items()}
 
 
@@ -260,7 +276,7 @@ def steps(rows: Garbage) -> Iterator[Garbage]:
     """The same in parts that one transaction deletes, so that no writer waits long."""
     fragments, bases = list(rows.fragments), list(rows.bases)
     while fragments or bases:
-        yield Garbage(rows.node, rows.partition, fragments[:_STEP], bases[:_STEP])
+        yield Garbage(rows.node, rows.partition, fragments[:_STEP], bases[:_STEP], rows.floors)
         fragments, bases = fragments[_STEP:], bases[_STEP:]
 
 

@@ -20,6 +20,7 @@ import zarr
 from test_dtypes import DTYPES, NESTED, same_bits
 
 import txstore.codecs
+from txstore import stages
 from txstore.codecs import TileCodec, auto_codecs, resolve_codecs
 from txstore.codecspecs import _SPECS
 from txstore.dtypes import cast_fill, parse_dtype
@@ -385,6 +386,29 @@ def test_zstd_stops_at_the_end_of_what_is_wanted() -> None:
         if name.startswith("zstd"):
             with pytest.raises(CorruptionError):
                 codec.decode(bomb, (300_000,), stop=1)
+
+
+def with_window(frame: bytes, log2: int) -> bytes:
+    """The same zstd frame, its content size kept, with a window of its own (RFC 8878, 3.1.1.1)."""
+    descriptor = frame[4]
+    assert descriptor >> 6 == 2 and not descriptor & 3
+    single_segment = descriptor >> 5 & 1
+    return frame[:4] + bytes([descriptor & ~0x20, (log2 - 10) << 3]) + frame[6 - single_segment :]
+
+
+def test_a_large_window_is_no_damage() -> None:
+    codec = chain("zstd", "i4")
+    tile = np.random.default_rng(3).integers(0, 50, 300_000).astype("i4")
+    data = with_window(bytes(codec.encode(tile)), 28)
+    assert same_bits(codec.decode(data, tile.shape), tile)
+    assert same_bits(codec.decode(data, tile.shape, stop=1000)[:1000], tile[:1000])
+
+
+def test_a_python_without_zstd(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = chain("zstd", "i4")
+    tile = np.random.default_rng(4).integers(0, 50, 300_000).astype("i4")
+    monkeypatch.setattr(stages, "_zstd_module", lambda: None)
+    assert same_bits(codec.decode(codec.encode(tile), tile.shape, stop=1000), tile)
 
 
 # --- several tiles at once -----------------------------------------------------------------------

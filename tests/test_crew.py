@@ -52,6 +52,20 @@ def test_a_busy_pool_is_not_waited_for() -> None:
     assert sorted(done) == list(range(100))
 
 
+def test_where_no_thread_can_be_begun_the_caller_works_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done: list[int] = []
+    with ThreadPoolExecutor(2) as full:
+        Crew(lambda: full, 2).share(iter(range(9)), done.append, alone=1)
+    ended = ThreadPoolExecutor(2)
+    ended.shutdown()
+    Crew(lambda: ended, 2).share(iter(range(9)), done.append, alone=1)
+    assert done == [*range(9)] * 2
+
+
 @pytest.mark.parametrize("by_helper", [False, True])
 def test_a_failure_ends_the_work_of_all(pool: ThreadPoolExecutor, by_helper: bool) -> None:
     both = threading.Barrier(2, timeout=30)

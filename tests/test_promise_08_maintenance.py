@@ -451,9 +451,74 @@ def test_what_a_power_failure_has_cut_stands_in_for_nothing(open_store: Any, lef
     data = base.read_bytes()
     base.unlink() if left is None else base.write_bytes(data[:left])
     found = "nothing" if left is None else f"{left} bytes"
-    with pytest.raises(CorruptionError, match=f"nothing was vacuumed.*{found} of {len(data)} are there"):
+    with pytest.raises(CorruptionError, match=f"array 'a': .*{found} of {len(data)} are there"):
         store.vacuum()
     assert before <= set(Path(store.root, "segments").rglob("*"))
     base.write_bytes(data)
     assert store.vacuum().segments
     same(store["a"][...], np.concatenate([[0], np.arange(6), np.zeros(57, "i4")]).astype("i4"))
+
+
+def test_a_cut_file_keeps_only_what_it_stands_in_for(open_store: Any) -> None:
+    store = open_store(durability="os", inline_bytes=0)
+    create(store, "a", shape=(100_000,), dtype="i4", chunks=(8,))
+    create(store, "b", np.arange(64), chunks=(8,))
+    segments = Path(store.root, "segments")
+
+    def compacted(path: str, start: int, stop: int) -> Path:
+        """Write some cells and compact them; the file of the base."""
+        put(store, path, np.s_[start:stop], np.arange(start, stop))
+        before = {*segments.rglob("*")}
+        store.compact(path)
+        store.expire(keep_last=1)
+        (base,) = (found for found in {*segments.rglob("*")} - before if found.is_file())
+        return base
+
+    far = compacted("a", 90_001, 90_007)
+    assert store.vacuum().segments
+    data = far.read_bytes()
+    far.unlink()
+    # Another partition of the array, and another array, have nothing to do with it.
+    for path in ("a", "b"):
+        compacted(path, 1, 7)
+        assert store.vacuum().segments
+    # What it stands in for stays, and only that, under a tag too.
+    far.write_bytes(data)
+    store.create_tag("kept")
+    base = compacted("a", 90_002, 90_006)
+    other = compacted("b", 2, 6)
+    base.rename(base.with_suffix(".away"))
+    before = {*segments.rglob("*")}
+    with pytest.raises(CorruptionError, match="all else vacuumed"):
+        store.vacuum()
+    gone = before - {*segments.rglob("*")}
+    assert gone and far.exists() and other.exists()
+    base.with_suffix(".away").rename(base)
+    expected = np.arange(90_000, 90_008, dtype="i4")
+    expected[[0, -1]] = 0
+    same(store["a"][90_000:90_008], expected)
+    same(store.snapshot(tag="kept")["a"][90_000:90_008], expected)
+    assert store.vacuum().segments
+    assert store.verify().ok
+
+
+def test_what_another_vacuum_deletes_meanwhile_is_not_cut(open_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(durability="os", inline_bytes=0)
+    create(store, "a", np.zeros(64, "i4"), chunks=(8,))
+    put(store, "a", np.s_[1:7], np.arange(6))
+    store.compact()
+    store.expire(keep_last=1)
+    size = LocalStorage.size
+
+    def later(storage: LocalStorage, key: str) -> int | None:
+        monkeypatch.setattr(LocalStorage, "size", size)
+        with open_store(durability="os", inline_bytes=0) as other:
+            put(other, "a", np.s_[1:7], np.arange(6) + 2)
+            other.compact()
+            other.expire(keep_last=1)
+            assert other.vacuum().segments
+        return storage.size(key)
+
+    monkeypatch.setattr(LocalStorage, "size", later)
+    store.vacuum()
+    assert store.verify().ok

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, wait
+from contextlib import suppress
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -76,7 +77,9 @@ class Crew:
         helpers: list[Future[None]] = []
         try:
             pool = self._pool()
-            helpers.extend(pool.submit(run) for _ in range(min(self._helpers, len(some) - 1)))
+            # Where no thread can be begun, as the interpreter ends or the system gives none, the caller works alone.
+            with suppress(RuntimeError):
+                helpers.extend(pool.submit(run) for _ in range(min(self._helpers, len(some) - 1)))
             run()
         finally:
             over = True

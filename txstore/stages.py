@@ -11,6 +11,7 @@ beginning of zstd data comes from the module that Python has since 3.14.
 
 from __future__ import annotations
 
+import functools
 import struct
 import sys
 from collections.abc import Callable, Sequence
@@ -36,6 +37,7 @@ _LONG_BYTES = 512 << 10
 #: other length the module's decoder refuses what would need so much memory.
 _BLOCK_BYTES = 128 << 10
 _MOST_STREAMED_BYTES = 128 << 20
+_FED_BYTES = 32 << 10
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
 
@@ -132,18 +134,14 @@ def _zstd(level: int, checksum: bool) -> Stage:
 
     def decode_start(data: Any, stop: int, out: Octets) -> None:
         worthwhile = 2 * _BLOCK_BYTES <= out.size <= _MOST_STREAMED_BYTES and 4 * stop <= 3 * out.size
-        if not worthwhile or zstdframe.content_size(data) != out.size:
+        module = _zstd_module() if worthwhile and zstdframe.content_size(data) == out.size else None
+        if module is None:
             decode(data, out.size, out)
             return
-        decoder = _zstd_module().ZstdDecompressor()
-        end = 0
-        while end < stop:
-            piece = decoder.decompress(data, min(stop - end, _BLOCK_BYTES))
-            if not piece:
-                raise CorruptionError(f"zstd data end after {end} bytes of {out.size}")
-            out[end : end + len(piece)] = _octets(piece)
-            end += len(piece)
-            data = b""  # it keeps what it has not decoded yet
+        try:
+            _zstd_start(module.ZstdDecompressor(), data, stop, out)
+        except module.ZstdError:  # a window that it refuses; what is wrong, the other says, too
+            decode(data, out.size, out)
 
     def cut(n_bytes: int) -> int:
         return _SHORT_BYTES if level <= 3 and n_bytes <= _LONG_BYTES else _LONG_BYTES
@@ -151,11 +149,29 @@ def _zstd(level: int, checksum: bool) -> Stage:
     return Stage(encode, decode, None, decode_frames, decode_start, True, cut)
 
 
+def _zstd_start(decoder: Any, data: Any, stop: int, out: Octets) -> None:
+    view = memoryview(data).cast("B")
+    fed = end = 0
+    while end < stop:
+        if decoder.eof or (decoder.needs_input and fed == len(view)):
+            raise CorruptionError(f"zstd data end after {end} bytes of {out.size}")
+        # Fed little by little: it copies what it is given before it has a use for it.
+        part = view[fed : fed + _FED_BYTES] if decoder.needs_input else b""
+        fed += len(part)
+        piece = decoder.decompress(part, min(stop - end, _BLOCK_BYTES))
+        out[end : end + len(piece)] = _octets(piece)
+        end += len(piece)
+
+
+@functools.cache
 def _zstd_module() -> Any:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError:  # a Python that was built without it
+        return None
     return zstd
 
 

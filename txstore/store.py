@@ -30,6 +30,7 @@ from txstore.errors import (
     StoreNotFoundError,
 )
 from txstore.failures import storage_error
+from txstore.folders import sync_folder
 from txstore.identity import fresh_id
 from txstore.index import branches, commitlog, lookup
 from txstore.index.commit import commit, resolve
@@ -165,6 +166,7 @@ def _open_core(address: Address, *, create: bool = False) -> Core:
     if not sync and not read_only:
         try:
             unsynced.touch()
+            sync_folder(str(unsynced.parent))  # it must outlast what it warns of
         except OSError as error:
             raise storage_error(f"make {unsynced}", error) from error
     index = Index(dialect)
@@ -670,7 +672,14 @@ class Store:
         return expire(self, older_than=older_than, keep_last=keep_last, dry_run=dry_run)
 
     def vacuum(self, *, dry_run: bool = False) -> VacuumReport:
-        """Delete the bytes that no retained version needs, and what dead processes left behind."""
+        """Delete the bytes that no retained version needs, and what dead processes left behind.
+
+        Raises
+        ------
+        CorruptionError
+            If, in a store that was written with ``durability="os"``, files that are read in the stead of what would go
+            have been cut: that is kept, and all else is gone.
+        """
         from txstore.compaction.retention import vacuum
 
         self._core.require_writable("vacuum")
