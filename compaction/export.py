@@ -143,16 +143,26 @@ def export(
     known = _reference(version, branch)
     with _held(core, known) as (state, timeline):
         found = plan(core, state, timeline, options)
-        destination = open_destination(dest, core.address.root, replace=overwrite or incremental)
+
+        def run(*, update: bool) -> _Run:
+            destination = open_destination(dest, core.address.root, replace=overwrite or incremental)
+            try:
+                since = _since(core, state, timeline, destination, options, overwrite) if update else None
+                one = _Run(core, options, found, destination, since, executor, Meter(progress, None, "chunks"))
+                one.write_all(state, consolidated)
+                destination.commit()
+            except BaseException:
+                destination.abort()
+                raise
+            return one
+
         try:
-            since = _since(core, state, timeline, destination, options, overwrite) if incremental else None
-            run = _Run(core, options, found, destination, since, executor, Meter(progress, None, "chunks"))
-            run.write_all(state, consolidated)
-            destination.commit()
-        except BaseException:
-            destination.abort()
-            raise
-    return run.report(state.commit)
+            return run(update=incremental).report(state.commit)
+        except SnapshotExpiredError:
+            if not (incremental and overwrite):
+                raise
+        # Vacuum has come by: it is known no longer what has changed.
+        return run(update=False).report(state.commit)
 
 
 def _held(core: Core, reference: dict[str, Any]) -> AbstractContextManager[tuple[State, Timeline]]:

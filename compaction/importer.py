@@ -143,7 +143,14 @@ def _opened(src: str | os.PathLike[str]) -> Iterator[_Source]:
     files: ZarrFiles | None = None
     opened: Any
     if "://" in text:
-        opened = zarr.storage.FsspecStore.from_url(text, read_only=True)
+        try:
+            opened = zarr.storage.FsspecStore.from_url(text, read_only=True)
+        except Exception as error:  # no fsspec, or nothing for this protocol
+            let_through(error)
+            raise InvalidInputError(
+                f"{text} can't be opened: {_first_line(error)}; URLs need fsspec and what it needs for theirs (https: "
+                "aiohttp and requests, s3: s3fs, gs: gcsfs)"
+            ) from error
     elif os.path.isdir(text):
         opened, files = zarr.storage.LocalStore(text, read_only=True), DirectoryFiles(text)
     elif os.path.isfile(text) and zipfile.is_zipfile(text):
@@ -281,12 +288,15 @@ class _Run:
         chunks = ZarrChunks(relative, imported, grid, array, self._source.files)
         self._jobs.append(_Job(made._row, target, chunks, imported))
 
-    @staticmethod
-    def _checked(relative: str, target: str) -> None:
+    def _checked(self, relative: str, target: str) -> None:
         try:
             check_name(target)
         except InvalidInputError as error:
             raise InvalidInputError(f"{relative or '/'!r} can't be imported: {error}") from None
+        if target in self._tx:
+            raise AlreadyExistsError(
+                f"there is something at {target!r} already; delete it, or choose another place with path="
+            )
 
     def _note(self, what: str, notes: tuple[str, ...] | list[str]) -> None:
         self._notes += [f"{what}: {note}" for note in notes]

@@ -16,7 +16,7 @@ from txstore.compaction.profiles import DIMENSIONS
 from txstore.compaction.zarrv2 import codecs_from_v2, plain_name
 from txstore.dtypes import has_byte_order, parse_dtype
 from txstore.errors import DTypeError, FormatError, InvalidInputError
-from txstore.fills import cast_fill
+from txstore.fills import cast_fill, fill_to_zarr
 from txstore.metadata import ArrayMetadata
 
 _SHARD_INDEX = ("bytes", "crc32c")
@@ -102,6 +102,9 @@ def imported_array(path: str, array: Any) -> ImportedArray:
     notes: list[str] = []
     attributes = attributes_of(f"array {path or '/'!r}", array, notes)
     document = json.loads(json.dumps(array.metadata.to_dict(), default=_refused))
+    fill = np.asarray(array.fill_value)
+    if document["zarr_format"] == 3 and fill.dtype.kind in "fc":
+        document["fill_value"] = fill_to_zarr(fill.dtype, fill)  # zarr-python keeps the bits of a NaN, but not here
     try:
         if document["zarr_format"] == 3:
             meta, layout = _from_v3(document, notes)

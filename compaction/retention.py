@@ -114,7 +114,10 @@ def _moment(value: Any) -> int:
             raise InvalidInputError(f"older_than={value} must not be negative")
         return clock.now_us() - value // timedelta(microseconds=1)
     if isinstance(value, datetime | str):
-        return to_us(value)
+        try:
+            return to_us(value)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"older_than={value!r}: {error}; or give timedelta(days=30), say") from None
     raise InvalidInputError(f"older_than={value!r} must be a timedelta or an aware datetime")
 
 

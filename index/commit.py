@@ -304,7 +304,7 @@ def _check(connection: Connection, head: Head, edit: Edit, checked: _Checked, fe
     since = load_since(connection, seen, checked.upto)
     found = conflicts.find(connection, edit, since, fetch)
     if found:
-        raise ConflictError(tuple(found))
+        raise ConflictError(tuple(dict.fromkeys(found)))
     newest = since.touched[-1][0] if since.touched else checked.newest
     return _Checked(head.head, newest, (*checked.since, *since.touched))
 

@@ -169,7 +169,7 @@ def test_a_refused_cast_names_a_way_of_writing_that_takes_casting(store: Any) ->
 @pytest.mark.parametrize("call", ["create_array", "chunks", "resize", "require_array"])
 def test_an_extent_that_is_too_large_is_told_the_limit(store: Any, call: str) -> None:
     with store.transaction() as tx:
-        a = tx.create_array("a", shape=(2**62 - 1,), dtype="i1", chunks=2**40)
+        a = tx.create_array("a", shape=(2**62 - 1,), dtype="i1", chunks=2**30)
         calls = {
             "create_array": lambda: tx.create_array("b", shape=(2**62,), dtype="i1"),
             "chunks": lambda: tx.create_array("b", shape=(4,), dtype="i1", chunks=2**62),
@@ -180,6 +180,53 @@ def test_an_extent_that_is_too_large_is_told_the_limit(store: Any, call: str) ->
         assert "2**62 - 1" in text and "array '" in text
         a[-1] = 7
         assert a[2**62 - 2] == 7
+
+
+def test_chunks_that_no_codec_can_take_are_refused(store: Any) -> None:
+    with store.transaction() as tx:
+        text = message(txstore.InvalidInputError, lambda: tx.create_array("a", shape=(4,), dtype="f8", chunks=2**28))
+        assert "array 'a': chunks (268435456,) take 2147483648 bytes each" in text
+
+
+def test_an_append_past_the_largest_extent_is_refused(store: Any) -> None:
+    with store.transaction() as tx:
+        a = tx.create_array("a", shape=(2**62 - 2, 2), dtype="i1", chunks=(2**20, 2))
+        assert "array 'a' can't grow beyond" in message(
+            txstore.InvalidInputError, lambda: a.append(np.ones((2, 2), "i1"))
+        )
+        a.append(np.ones((1, 2), "i1"))
+        assert a.shape == (2**62 - 1, 2)
+    assert store["a"][-1].tolist() == [1, 1]
+
+
+def test_a_sparse_array_is_listed_by_its_rows(store: Any) -> None:
+    with store.transaction() as tx:
+        a = tx.create_array("a", shape=(2**62 - 1, 2**62 - 1), dtype="f8")
+        a[5:7, -3:] = np.ones((2, 3))
+    with store.transaction() as tx:
+        tx["a"][0] = 7
+    a = store["a"]
+    assert len(a.fragments()) == len(a.history()) == 2
+    assert [len(a.fragments(at)) for at in (np.s_[0], np.s_[5, -1], np.s_[9])] == [1, 1, 0]
+    assert [len(a.history(at)) for at in (np.s_[0], np.s_[5, -1], np.s_[9])] == [1, 1, 0]
+
+
+def test_errors_of_indices_name_the_array(store: Any) -> None:
+    with store.transaction() as tx:
+        a = tx.create_array("g/a", data=np.zeros((3, 4)))
+        point = tx.create_array("point", shape=(), dtype="i4")
+        calls: tuple[Callable[[], Any], ...] = (
+            lambda: a[3],
+            lambda: a[0, 0, 0],
+            lambda: a.oindex[[7]],
+            lambda: a.vindex[[0], [9]],
+            lambda: a.write(np.s_[0], np.zeros(5)),
+            lambda: a.accumulate(np.s_[0], np.zeros(5)),
+        )
+        for call in calls:
+            with pytest.raises(txstore.TxStoreError, match=r"^array 'g/a': "):
+                call()
+        assert "the boolean True is no index" in message(txstore.InvalidIndexError, lambda: point[True])
 
 
 @pytest.mark.parametrize("shape", [-1, (1, 2), (1.5,), "x", True, None])

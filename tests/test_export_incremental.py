@@ -23,7 +23,7 @@ from txstore.boxes import Box, full
 from txstore.compaction import destination, exportdir
 from txstore.compaction.destination import BUILDING
 from txstore.compaction.exportmeta import chunk_index, chunk_key
-from txstore.compaction.incremental import Changes, parted
+from txstore.compaction.incremental import Changes, Since, parted
 from txstore.compaction.marker import MARKER, Marker, first_array
 from txstore.errors import AlreadyExistsError, InvalidInputError, SnapshotExpiredError, StorageError
 from txstore.index.branches import Lineage
@@ -425,6 +425,36 @@ def test_below_the_conflict_horizon_it_is_refused(store: Any, tmp_path: Path) ->
         marker.write_text(json.dumps(value))
     assert contents(out) == old
     refused(store, out, SnapshotExpiredError, "known no longer")
+
+
+def test_a_vacuum_beside_it_takes_what_tells_the_changes(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    create(store, "a", DEM, **OPTIONS)
+    store.export(out)
+    put(store, "a", np.s_[3, 5], 9)
+    store.compact()
+    before = contents(out)
+    changes = Since.changes
+
+    def later(since: Since, *args: Any, **options: Any) -> Changes:
+        store.expire(keep_last=1)
+        store.vacuum()
+        return changes(since, *args, **options)
+
+    monkeypatch.setattr(Since, "changes", later)
+    with pytest.raises(SnapshotExpiredError, match="known no longer"):
+        store.export(out, incremental=True)
+    assert contents(out) == before
+    monkeypatch.undo()
+    store.export(out, overwrite=True)
+    put(store, "a", np.s_[2, 3], 7)
+    store.compact()
+    monkeypatch.setattr(Since, "changes", later)
+    assert store.export(out, incremental=True, overwrite=True).chunks_unchanged == 0
+    with opened(out) as root:
+        same(root["a"][...], store["a"][...])
 
 
 def test_a_store_that_was_put_back_is_refused(open_store: Any, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from histories import create
 
 import txstore
 from txstore.errors import ConflictError, StorageError
+from txstore.holder import NO_VERSION
+from txstore.transaction import Transaction
 
 PACKAGE = str(Path(txstore.__file__).parent)
 
@@ -112,7 +114,7 @@ def test_an_interrupt_at_any_moment_of_a_read_leaves_no_connection_in_use(open_s
 @pytest.mark.filterwarnings("ignore:.*was dropped without:ResourceWarning")
 @pytest.mark.parametrize("dropped", [False, True])
 def test_an_interrupt_as_soon_as_a_commit_has_landed_leaves_its_file(open_store: Any, dropped: bool) -> None:
-    """In the moment before the transaction has noted that it is committed: to abort it must not delete anything."""
+    """In the moment before the transaction lets go what it holds: to abort it must not delete anything."""
     store = open_store(inline_bytes=0)
     create(store, "a", np.zeros((64, 64)))
     noise = np.random.default_rng(1).random((64, 64))
@@ -120,7 +122,7 @@ def test_an_interrupt_as_soon_as_a_commit_has_landed_leaves_its_file(open_store:
     tx["a"][...] = noise
 
     def look(frame: Any, event: str, _: Any) -> None:
-        if event == "call" and frame.f_code is tx._finish.__func__.__code__:
+        if event == "call" and frame.f_code is Transaction._finish.__code__:
             sys.setprofile(None)
             signal.raise_signal(signal.SIGINT)
 
@@ -130,16 +132,37 @@ def test_an_interrupt_as_soon_as_a_commit_has_landed_leaves_its_file(open_store:
             tx.commit()
     finally:
         sys.setprofile(None)
-    assert tx.status == "open"
+    assert tx.status == "committed"
     txid = tx.txid
-    if dropped:
-        del tx, look
-        gc.collect()
-    else:
+    if not dropped:
         tx.abort()
+        assert tx.status == "committed"
+    del tx
+    gc.collect()
+    assert store._core.holder.minimum == NO_VERSION  # nothing is kept from expiring
     assert store.resolve(txid) is not None
     np.testing.assert_array_equal(open_store()["a"][...], noise)
     assert not store.verify().problems
+
+
+def test_the_status_is_true_wherever_an_interrupt_comes(open_store: Any) -> None:
+    store = open_store()
+    create(store, "a", np.zeros(4, "i4"), chunks=(4,))
+
+    def attempt(at: int) -> int:
+        tx = store.transaction()
+        tx["a"].accumulate(0, 1)
+        calls = interrupted(at, tx.commit)
+        status = tx.status
+        tx.abort()
+        landed = store.resolve(tx.txid) is not None
+        assert status in ({"committed", "unknown"} if landed else {"open", "aborted", "unknown"}), (at, calls, status)
+        assert (tx.status == "committed") == (status == "committed")
+        return calls
+
+    calls = attempt(0)
+    for at in (*range(1, calls - 80, 7), *range(calls - 80, calls)):
+        attempt(at)
 
 
 @pytest.mark.parametrize("inline_bytes", [0, 1 << 19])

@@ -52,6 +52,17 @@ def tree(root: Path, zarr_format: Any) -> Path:
     return root
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_the_bits_of_a_nan_as_fill_value_are_kept(store: Any, tmp_path: Path, dtype: str) -> None:
+    bits = np.array([0x7FC00123 if dtype == "f4" else 0x7FF8000000000123], f"u{dtype[1]}")
+    with store.transaction() as tx:
+        tx.create_array("a", shape=(4,), dtype=dtype, chunks=2, fill_value=bits.view(dtype)[0])[0] = 1
+    store.export(tmp_path / "out")
+    store.import_zarr(tmp_path / "out", path="again")
+    assert (store["again/a"][1:].view(bits.dtype) == bits).all()
+    assert store["a"].metadata == store["again/a"].metadata
+
+
 @formats
 @pytest.mark.parametrize("packed", [False, True], ids=["directory", "zip"])
 @pytest.mark.parametrize("consolidated", [False, True], ids=["apart", "consolidated"])

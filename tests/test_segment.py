@@ -232,7 +232,7 @@ def test_a_failed_write_breaks_the_writer(storage: LocalStorage, monkeypatch: py
             raise OSError(28, "No space left on device")
 
         patch.setattr("os.write", fail)
-        with pytest.raises(StorageError, match="No space left on device; nothing was committed"):
+        with pytest.raises(StorageError, match="No space left on device; what was there before is whole"):
             writer.append(b"def")
     with pytest.raises(StorageError):
         writer.finish()

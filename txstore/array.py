@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from txstore.attributes import Attributes
-from txstore.errors import InvalidInputError, NotFoundError, TxStoreError
+from txstore.errors import InvalidIndexError, InvalidInputError, NotFoundError, TxStoreError
 from txstore.fragment import Fragment
 from txstore.index.lookup import NodeRow
 from txstore.pieces import Selection
@@ -153,7 +153,10 @@ class Array:
 
     def _parsed(self, parser: Callable[[Any, tuple[int, ...]], Selection], sel: Any) -> Selection:
         view = self._tree.view(self._row, self._path)
-        selection = parser(sel, view.shape)
+        try:
+            selection = parser(sel, view.shape)
+        except InvalidIndexError as error:
+            raise InvalidIndexError(f"array {self._path!r}: {error}") from None
         if True in selection.observes:
             self._tree.observe(self._row, self._path, selection.observes)
         return selection

@@ -42,6 +42,9 @@ def parse_axes(items: tuple[Any, ...], shape: tuple[int, ...], *, arrays: bool, 
     rest = len(shape) - given
     dots = len(items) - given
     if rest < 0:
+        for item in items:
+            if isinstance(item, bool | np.bool_):
+                as_integer(item)  # says what to do instead
         raise InvalidIndexError(f"{given} indices are too many for an array of {len(shape)} axes")
     if dots > 1:
         raise InvalidIndexError("an index can hold '...' only once")
@@ -122,7 +125,9 @@ def as_integer(item: Any) -> int:
             f"the boolean {item} is no index: use 0 or 1 for a cell, or a mask of the array's shape for many"
         )
     if isinstance(item, str):
-        raise InvalidIndexError(f"{item!r} is no index: fields are chosen by read(..., fields=[{item!r}])")
+        raise InvalidIndexError(
+            f"{item!r} is no index: fields are read by read(..., fields=[{item!r}]), and records written whole"
+        )
     try:
         return as_int(item)
     except TypeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,9 @@ from txstore.names import check_text, shown
 
 _MAX_NDIM = 32
 #: The sum of two extents still fits into 64 bits.
-_MAX_EXTENT = 2**62 - 1
+MAX_EXTENT = 2**62 - 1
+#: More no codec of numcodecs takes at once.
+_MAX_CHUNK_BYTES = 2**31 - 1
 
 
 class NewArray(NamedTuple):
@@ -79,6 +82,10 @@ def new_array(
             cells = auto_chunks(lengths, kind.itemsize)
         else:
             cells = extents("chunks", chunks, 1, ndim)
+        if prod(cells) * kind.itemsize > _MAX_CHUNK_BYTES:
+            raise InvalidInputError(
+                f"chunks {cells} take {prod(cells) * kind.itemsize} bytes each, at most 2 GiB will do"
+            )
         if _auto(shards):
             blocks = auto_shards(lengths, cells, kind.itemsize)
         else:
@@ -213,8 +220,8 @@ def extents(what: str, value: Any, least: int, ndim: int | None = None) -> tuple
         raise InvalidInputError(f"{what} must be integers, not {value!r}") from None
     for extent in found:
         whole = isinstance(extent, int | np.integer) and not isinstance(extent, bool)
-        if not whole or not least <= extent <= _MAX_EXTENT:
-            raise InvalidInputError(f"{what} {found!r} must be integers from {least} to {_MAX_EXTENT} (2**62 - 1)")
+        if not whole or not least <= extent <= MAX_EXTENT:
+            raise InvalidInputError(f"{what} {found!r} must be integers from {least} to {MAX_EXTENT} (2**62 - 1)")
     if len(found) > _MAX_NDIM:
         raise InvalidInputError(f"{what} has {len(found)} dimensions, at most {_MAX_NDIM} are possible")
     if ndim is not None and len(found) != ndim:

@@ -51,7 +51,7 @@ class Conflict:
         if self.box is not None:
             what += f" in {self.box}"
         if self.key is not None:
-            what += f" at key {self.key!r}"
+            what += f" at {'name' if self.kind == 'structure' else 'key'} {self.key!r}"
         if self.commit is not None:
             what += f", changed by version {self.commit}"
         return what

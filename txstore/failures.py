@@ -16,7 +16,7 @@ def storage_error(what: str, error: OSError, kind: type[StorageError] = StorageE
     if error.errno in _NO_LOCKS:
         advice = "; this file system has no locks, put the store on a local one"
     elif error.errno in _FULL:
-        advice = "; nothing was committed, make room and run it again"
+        advice = "; what was there before is whole, make room and run it again"
     failure = kind(f"can't {what}: {error.strerror or error}{advice}")
     failure.errno = error.errno
     return failure

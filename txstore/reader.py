@@ -15,6 +15,7 @@ from txstore.composer import Composer
 from txstore.crew import ALONE, Crew
 from txstore.errors import CorruptionError, InvalidIndexError
 from txstore.fragment import Fragment
+from txstore.grid import WHOLE
 from txstore.index.lookup import NodeRow
 from txstore.index.timeline import Timeline
 from txstore.layers import Layer, Overlay
@@ -180,17 +181,18 @@ class ArrayView(StoredArray):
 
     def _retrying(self, work: Callable[[], _Result]) -> _Result:
         """Once more with fresh rows where a segment was missing: compaction and vacuum may have moved on."""
+        where = f"array {self.path!r}, version {self.version}"
         try:
-            return work()
-        except MissingFileError:
-            self.timeline.forget(self.node)
-        try:
+            try:
+                return work()
+            except MissingFileError:
+                self.timeline.forget(self.node)
             return work()
         except MissingFileError as error:
             self.timeline.require_retained(self.version)
-            raise CorruptionError(
-                f"array {self.path!r}, version {self.version}: {error}; run txstore verify"
-            ) from error
+            raise CorruptionError(f"{where}: {error}; run txstore verify") from error
+        except CorruptionError as error:
+            raise CorruptionError(f"{where}: {error}", error.place) from error
 
     def stored_fragments(self, selection: Selection | None) -> list[Fragment]:
         """Bases and fragments that concern a selection (None: the whole array), oldest first."""
@@ -198,20 +200,28 @@ class ArrayView(StoredArray):
         if bounds is None or bounds.empty:
             return []
         found: dict[int, Fragment] = {}
-        for partition, part in self.grid.partitions_in(bounds):
-            table, whole = self._tables(partition)
-            for one in (table, whole):
-                if one is None:
-                    continue
-                fragments = one.fragments(self.version)
-                for fragment in [one.base, *fragments] if one.base is not None else fragments:
-                    if self._shown(fragment, part) is not None:
-                        found[id(fragment)] = fragment
+        for partition, part in self._held_in(bounds):
+            table, _ = self._tables(partition)
+            assert table is not None
+            fragments = table.fragments(self.version)
+            for fragment in fragments if table.base is None else [table.base, *fragments]:
+                if self._shown(fragment, part) is not None:
+                    found[id(fragment)] = fragment
         if self.overlay is not None:
             found.update((id(one), one) for one in self.overlay.table.fragments() if one.clip.intersect(bounds))
         if selection is not None and selection.box is None:
             found = {key: one for key, one in found.items() if self._names(selection, one)}
         return sorted(found.values(), key=lambda one: one.order)
+
+    def _held_in(self, bounds: Box) -> Iterator[tuple[bytes, Box]]:
+        """What has rows of its own in a box: WHOLE first, then partitions, each with its part of the box."""
+        if self.node < 0:
+            return
+        yield WHOLE, bounds
+        for partition in self.timeline.partitions(self.node, self.version):
+            part = self.grid.partition_box(partition).intersect(bounds)
+            if part is not None:
+                yield partition, part
 
     def _names(self, selection: Selection, fragment: Fragment) -> bool:
         """Whether a fragment writes a cell of a selection that is no box."""
@@ -232,7 +242,7 @@ class ArrayView(StoredArray):
         bounds = full(self.shape) if selection is None else selection.bounds
         if bounds is None or bounds.empty or self.node < 0:
             return set()
-        keys = [key for key, _ in self.grid.partitions_in(bounds)] if selection is not None else None
+        keys = [key for key, _ in self._held_in(bounds) if key != WHOLE] if selection is not None else None
         found: set[int] = set()
         for fragment in self.timeline.log(self.node, keys, self.grid.ndim, self.meta.dtype.itemsize, self.version):
             if fragment.clip.intersect(bounds) is None:

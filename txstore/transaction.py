@@ -111,7 +111,12 @@ class Transaction(Group):
 
     def __del__(self) -> None:
         tree = getattr(self, "_tree", None)
-        if tree is not None and tree.status == "open" and not tree.core.closed and not tree.forked:
+        if tree is None or tree.core.closed or tree.forked:
+            return
+        if tree.status != "open":
+            if self._pin is not None:  # the handler of a signal has raised before it was let go
+                self._finish(tree.status)
+        else:
             warnings.warn(f"{self!r} was dropped without commit() or abort(): aborted", ResourceWarning, stacklevel=2)
             # The collector comes anywhere: this very thread may be about to take the store's lock, or to give it back.
             self._abort(wait=False)
@@ -183,6 +188,8 @@ class Transaction(Group):
         def landed(done: Committed) -> None:
             assert done.row is not None
             self._landed = done.row
+            # Here, where no handler of a signal can come in between: whoever asks afterwards is to hear of it.
+            tree.status = "committed"
             touched = Touched.decode(done.row.touched) if done.touched is None else done.touched
             boxes = iter(touched.appended)
             for staged in arrays:

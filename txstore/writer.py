@@ -13,7 +13,7 @@ from txstore.array import Array
 from txstore.boxes import Box
 from txstore.casting import cast
 from txstore.commits import Appended
-from txstore.creation import extents, new_array
+from txstore.creation import MAX_EXTENT, extents, new_array
 from txstore.errors import DTypeError, InvalidInputError
 from txstore.fragment import Fragment
 from txstore.grid import Grid
@@ -73,7 +73,7 @@ class StagingWriter:
         if cells.ndim == 0:
             self._fill(staged, target, selection, cells)
             return
-        self._cells(staged, target, selection, Kind.SET, selection.spread(cells))
+        self._cells(staged, target, selection, Kind.SET, _spread(path, selection, cells))
 
     def _fill(self, staged: StagedArray, target: Target, selection: Selection, value: NDArray[Any]) -> None:
         if selection.bounds is None:
@@ -109,7 +109,7 @@ class StagingWriter:
         dtype = target.meta.dtype
         if dtype.kind in "SUV" or (kind == Kind.ADD and dtype.kind == "M"):
             raise DTypeError(f"array {path!r} of dtype {dtype} can't accumulate with op={op!r}")
-        cells = selection.spread(_cast(path, values, dtype, None, "convert first"))
+        cells = _spread(path, selection, _cast(path, values, dtype, None, "convert first"))
         self._cells(staged, target, selection, kind, cells)
 
     def append(self, row: NodeRow, path: str, values: Any, axis: int, casting: Any) -> Appended:
@@ -125,9 +125,13 @@ class StagingWriter:
             if block.ndim == ndim - 1:
                 block = np.expand_dims(block, axis)
             if block.ndim != ndim or any(block.shape[k] != shape[k] for k in range(ndim) if k != axis):
-                wanted = tuple("any" if k == axis else extent for k, extent in enumerate(shape))
+                wanted = ", ".join(["any" if k == axis else str(extent) for k, extent in enumerate(shape)])
                 raise InvalidInputError(
-                    f"what is appended to {path!r} along axis {axis} must have shape {wanted}, not {np.shape(values)}"
+                    f"what is appended to {path!r} along axis {axis} must have shape ({wanted}), not {np.shape(values)}"
+                )
+            if shape[axis] + block.shape[axis] > MAX_EXTENT:
+                raise InvalidInputError(
+                    f"array {path!r} can't grow beyond {MAX_EXTENT} (2**62 - 1) cells along axis {axis}"
                 )
             lo = tuple(shape[axis] if k == axis else 0 for k in range(ndim))
             hi = tuple(shape[k] + block.shape[k] if k == axis else shape[k] for k in range(ndim))
@@ -244,6 +248,13 @@ def _looking_up(tree: StagedTree, parent: NodeRow, *paths: str) -> Iterator[None
         for above, name, row in steps:
             if not done if row is None else above >= 0 and row.id > 0:
                 reads.names.setdefault((above, name), None if row is None else row.id)
+
+
+def _spread(path: str, selection: Selection, values: NDArray[Any]) -> NDArray[Any]:
+    try:
+        return selection.spread(values)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"array {path!r}: {error}") from None
 
 
 def _cast(path: str, values: Any, dtype: np.dtype[Any], casting: Any, advice: str) -> NDArray[Any]:
