@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from txstore.boxes import Box, hull
-from txstore.errors import Conflict, ConflictError
+from txstore.errors import Conflict, ConflictError, InvalidInputError
 from txstore.fragment import Fragment, pack_shape
-from txstore.grid import WHOLE, Grid
+from txstore.grid import MAX_EXTENT, WHOLE, Grid
 from txstore.index import lookup, shaperows
 from txstore.index.branches import Lineage
 from txstore.index.connection import Connection
@@ -195,6 +195,8 @@ def _insert_arrays(
             winner = newest[-1].version if newest else None
             raise ConflictError((Conflict(placement, array.path, commit=winner),))
         if placement.shapes:
+            if any(extent > MAX_EXTENT for _, shape in placement.shapes for extent in shape):
+                raise InvalidInputError(f"array {array.path!r} can't grow beyond {MAX_EXTENT} (2**62 - 1) cells")
             changes[node] |= Change.SHAPE
             shapes[node] = [ShapeRow(version, rank, shape) for rank, shape in placement.shapes]
             steps += _steps(node, edit.branch, head_shape, shapes[node])

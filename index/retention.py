@@ -155,10 +155,6 @@ def _garbage_of(connection: Connection, node: int, retained: list[Root], horizon
         )
     ):
         rows.setdefault(partition, []).append((branch, version, rank))
-    floors_of = {
-        partition: {found for root in retained if (found := floor(known, root.first)) is not None}
-        for partition, known in by_partition.items()
-    }
     for partition in sorted({*rows, *by_partition}):
         known = by_partition.get(partition, [])
         if partition == WHOLE:
@@ -170,8 +166,11 @@ def _garbage_of(connection: Connection, node: int, retained: list[Root], horizon
         unused = [base for base in known if base not in keep]
         if dead or unused:
             shown_in = by_partition if partition == WHOLE else [partition]
-            stand_ins = frozenset((key, *base) for key in shown_in for base in floors_of.get(key, ()))
-            yield Garbage(node, partition, dead, unused, stand_ins)
+            gone = [*((branch, version) for branch, version, _ in dead), *unused]
+            reading = [root for root in retained if any(root.last.sees(*row) for row in gone)]
+            found = [(key, floor(by_partition.get(key, ()), root.first)) for root in reading for key in shown_in]
+            floors_in = frozenset((key, *base) for key, base in found if base is not None)
+            yield Garbage(node, partition, dead, unused, floors_in)
 
 
 def _version(base: tuple[int, int] | None) -> int:

@@ -199,6 +199,17 @@ def test_an_append_past_the_largest_extent_is_refused(store: Any) -> None:
     assert store["a"][-1].tolist() == [1, 1]
 
 
+def test_two_appends_do_not_grow_an_array_past_the_largest_extent(store: Any) -> None:
+    with store.transaction() as tx:
+        tx.create_array("a", shape=(2**62 - 2,), dtype="i1", chunks=2**20)
+    one, two = store.transaction(), store.transaction()
+    for tx in (one, two):
+        tx["a"].append(np.ones(1, "i1"))
+    one.commit()
+    assert "array 'a' can't grow beyond" in message(txstore.InvalidInputError, two.commit)
+    assert two.status == "aborted" and store["a"].shape == (2**62 - 1,)
+
+
 def test_a_sparse_array_is_listed_by_its_rows(store: Any) -> None:
     with store.transaction() as tx:
         a = tx.create_array("a", shape=(2**62 - 1, 2**62 - 1), dtype="f8")

@@ -66,6 +66,36 @@ def test_where_no_thread_can_be_begun_the_caller_works_alone(monkeypatch: pytest
     assert done == [*range(9)] * 2
 
 
+def test_a_pool_that_can_not_begin_a_thread_may_still_help(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps what it was given, and raises: one of its threads may come to it later."""
+    free, begun, go = threading.Event(), threading.Event(), threading.Event()
+    busy = pool.submit(free.wait)
+    done: list[int] = []
+    caller = threading.get_ident()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def work(part: int) -> None:
+        if threading.get_ident() != caller:
+            begun.set()
+            assert go.wait(10)
+            raise LookupError("of the helper")
+        if not begun.is_set():
+            free.set()
+            assert begun.wait(10)
+            monkeypatch.undo()
+            threading.Timer(0.1, go.set).start()
+        done.append(part)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(LookupError, match="of the helper"):
+        Crew(lambda: pool, 2).share(iter(range(9)), work, alone=1)
+    assert go.is_set() and busy.done()
+
+
 @pytest.mark.parametrize("by_helper", [False, True])
 def test_a_failure_ends_the_work_of_all(pool: ThreadPoolExecutor, by_helper: bool) -> None:
     both = threading.Barrier(2, timeout=30)

@@ -502,6 +502,33 @@ def test_a_cut_file_keeps_only_what_it_stands_in_for(open_store: Any) -> None:
     assert store.verify().ok
 
 
+def test_what_only_a_tag_reads_stands_in_for_nothing_newer(open_store: Any) -> None:
+    store = open_store(durability="os", inline_bytes=0)
+    create(store, "a", np.arange(64), chunks=(8,))
+    put(store, "a", np.s_[1:7], np.arange(6))
+    segments = Path(store.root, "segments")
+    before = {*segments.rglob("*")}
+    store.compact()
+    (base,) = (found for found in {*segments.rglob("*")} - before if found.is_file())
+    store.create_tag("old")
+    store.expire(keep_last=1)
+    store.vacuum()
+    data = base.read_bytes()
+    base.write_bytes(data[:10])
+    put(store, "a", np.s_[:], np.arange(64))
+    store.compact()
+    store.expire(keep_last=1)
+    store.vacuum()
+    for _ in range(2):
+        put(store, "a", np.s_[:], np.arange(64) + 1)
+        store.compact()
+        store.expire(keep_last=1)
+        assert store.vacuum().segments
+    same(store["a"][...], np.arange(64) + 1)
+    base.write_bytes(data)
+    same(store.snapshot(tag="old")["a"][:8], [0, 0, 1, 2, 3, 4, 5, 7])
+
+
 def test_what_another_vacuum_deletes_meanwhile_is_not_cut(open_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(durability="os", inline_bytes=0)
     create(store, "a", np.zeros(64, "i4"), chunks=(8,))

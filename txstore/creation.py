@@ -14,13 +14,12 @@ from txstore.codecspecs import resolve_codecs
 from txstore.dtypes import parse_dtype
 from txstore.errors import AlreadyExistsError, DTypeError, InvalidInputError, TxStoreError
 from txstore.fills import cast_fill, default_fill
-from txstore.grid import auto_chunks, auto_partition, auto_shards
+from txstore.grid import MAX_EXTENT, auto_chunks, auto_partition, auto_shards
 from txstore.metadata import ArrayMetadata
 from txstore.names import check_text, shown
 
 _MAX_NDIM = 32
 #: The sum of two extents still fits into 64 bits.
-MAX_EXTENT = 2**62 - 1
 #: More no codec of numcodecs takes at once.
 _MAX_CHUNK_BYTES = 2**31 - 1
 
@@ -84,7 +83,7 @@ def new_array(
             cells = extents("chunks", chunks, 1, ndim)
         if prod(cells) * kind.itemsize > _MAX_CHUNK_BYTES:
             raise InvalidInputError(
-                f"chunks {cells} take {prod(cells) * kind.itemsize} bytes each, at most 2 GiB will do"
+                f"chunks {cells} take {prod(cells) * kind.itemsize} bytes each, it must be less than 2 GiB"
             )
         if _auto(shards):
             blocks = auto_shards(lengths, cells, kind.itemsize)

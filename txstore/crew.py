@@ -73,13 +73,24 @@ class Crew:
             finally:
                 over = True
 
+        def help_out(helper: Future[None]) -> None:
+            if helper.set_running_or_notify_cancel():
+                try:
+                    run()
+                except BaseException as error:
+                    helper.set_exception(error)
+                else:
+                    helper.set_result(None)
+
         assert self._pool is not None
-        helpers: list[Future[None]] = []
+        # Futures of our own: a pool that can't begin a thread keeps what it was given, but gives nothing for it.
+        helpers: list[Future[None]] = [Future() for _ in range(min(self._helpers, len(some) - 1))]
         try:
             pool = self._pool()
             # Where no thread can be begun, as the interpreter ends or the system gives none, the caller works alone.
             with suppress(RuntimeError):
-                helpers.extend(pool.submit(run) for _ in range(min(self._helpers, len(some) - 1)))
+                for helper in helpers:
+                    pool.submit(help_out, helper)
             run()
         finally:
             over = True

@@ -20,6 +20,9 @@ from txstore.tilegrid import TileGrid, tiles_in
 #: A format: this never changes.
 WHOLE = b"\xff"
 
+#: The largest extent of an axis.
+MAX_EXTENT = 2**62 - 1
+
 _COORD_LIMIT = 1 << 63
 
 
@@ -156,6 +159,7 @@ class Grid:
 
 
 __all__ = [
+    "MAX_EXTENT",
     "WHOLE",
     "Grid",
     "TileGrid",

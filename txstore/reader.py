@@ -34,6 +34,9 @@ _MOST_CHUNKS = 16
 #: ones the C library may have to clear first.
 _FRESH_BYTES = 32 << 20
 
+#: So few partitions are looked into one by one, without a look at which of them hold anything.
+_FEW_PARTITIONS = 64
+
 #: A chunk's grid coordinates, the part of it that is wanted, and which cells of that where it is not all of them.
 Wanted = tuple[tuple[int, ...], Box, Piece | None]
 
@@ -214,10 +217,14 @@ class ArrayView(StoredArray):
         return sorted(found.values(), key=lambda one: one.order)
 
     def _held_in(self, bounds: Box) -> Iterator[tuple[bytes, Box]]:
-        """What has rows of its own in a box: WHOLE first, then partitions, each with its part of the box."""
+        """What may have rows of its own in a box: WHOLE first, then partitions, each with its part of the box."""
         if self.node < 0:
             return
         yield WHOLE, bounds
+        extents = zip(bounds.lo, bounds.hi, self.grid.partition, strict=True)
+        if prod(-(-hi // cells) - lo // cells for lo, hi, cells in extents) <= _FEW_PARTITIONS:
+            yield from self.grid.partitions_in(bounds)
+            return
         for partition in self.timeline.partitions(self.node, self.version):
             part = self.grid.partition_box(partition).intersect(bounds)
             if part is not None:

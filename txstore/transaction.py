@@ -188,14 +188,14 @@ class Transaction(Group):
         def landed(done: Committed) -> None:
             assert done.row is not None
             self._landed = done.row
-            # Here, where no handler of a signal can come in between: whoever asks afterwards is to hear of it.
-            tree.status = "committed"
             touched = Touched.decode(done.row.touched) if done.touched is None else done.touched
             boxes = iter(touched.appended)
             for staged in arrays:
                 for appended in staged.appends:
                     appended.box = next(boxes)[1]
                     appended.final = True
+            # Here, where no handler of a signal can come in between: whoever asks afterwards is to hear of it.
+            tree.status = "committed"
 
         done = commit(
             tree.core.index,

@@ -182,6 +182,7 @@ class Bell:
         if woken < 0:
             with contextlib.suppress(OSError):  # the file has been cut, or there is no room for its page
                 os.pwrite(file.number, bytes(_WORD_BYTES), 0)
+                woken = _futex(word, _WAKE_OP, waiters, None, word, _ADD_ONE)
         if woken == 1:
             # Else it may have to wait until this process sleeps, on the same processor, though another is idle.
             os.sched_yield()

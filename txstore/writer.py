@@ -13,10 +13,10 @@ from txstore.array import Array
 from txstore.boxes import Box
 from txstore.casting import cast
 from txstore.commits import Appended
-from txstore.creation import MAX_EXTENT, extents, new_array
+from txstore.creation import extents, new_array
 from txstore.errors import DTypeError, InvalidInputError
 from txstore.fragment import Fragment
-from txstore.grid import Grid
+from txstore.grid import MAX_EXTENT, Grid
 from txstore.group import Group
 from txstore.index.lookup import NodeRow
 from txstore.index.rows import partition_extent
