@@ -145,6 +145,29 @@ def test_an_interrupt_as_soon_as_a_commit_has_landed_leaves_its_file(open_store:
     assert not store.verify().problems
 
 
+@pytest.mark.filterwarnings("ignore:.*was dropped without:ResourceWarning")
+def test_an_interrupt_at_any_moment_of_a_write_leaves_no_file_that_nobody_knows(
+    open_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)  # a signal may come in a finalizer
+    store = open_store(inline_bytes=0)
+    create(store, "a", np.zeros(16, "i4"), chunks=(16,))
+
+    def work() -> None:
+        with store.transaction() as tx:
+            tx["a"][...] = np.arange(16)
+            raise Late
+
+    calls = interrupted(0, work)
+    assert calls > 100
+    for at in range(1, calls + 1):
+        interrupted(at, work)
+    gc.collect()
+    store.vacuum()
+    assert store.verify().notices == ()
+    assert not store.vacuum().intents
+
+
 def test_the_status_is_true_wherever_an_interrupt_comes(open_store: Any) -> None:
     store = open_store()
     create(store, "a", np.zeros(4, "i4"), chunks=(4,))

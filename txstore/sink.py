@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from txstore.errors import StorageError
 from txstore.failures import storage_error
 from txstore.folders import make_folder
+from txstore.interrupts import Deferred
 
 #: What the name of an unfinished file ends with.
 UNFINISHED = ".tmp"
@@ -56,11 +57,12 @@ class Sink:
         # A fixed name, taken exclusively: whoever has it and finds no finished file is the only one to make it.
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         try:
-            try:
-                self._number = os.open(path + UNFINISHED, flags, 0o666)
-            except FileNotFoundError:
-                make_folder(os.path.dirname(path))
-                self._number = os.open(path + UNFINISHED, flags, 0o666)
+            with Deferred():  # until it is noted that there is a file
+                try:
+                    self._number = os.open(path + UNFINISHED, flags, 0o666)
+                except FileNotFoundError:
+                    make_folder(os.path.dirname(path))
+                    self._number = os.open(path + UNFINISHED, flags, 0o666)
         except OSError as error:
             raise storage_error(f"create {key}", error) from error
         if os.path.lexists(path):
