@@ -6,7 +6,6 @@ late; the first base of a version stays, the other's file becomes garbage.
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -103,9 +102,9 @@ def tasks_in(snapshot: Snapshot, view: ArrayView, min_fragments: int = 1) -> lis
     keys = set(loads)
     # Fills of the whole array show in partitions without rows of their own, too. Where those are too many for vacuum
     # to ever let such fills go, bases there would only cost; and a sparse array may have more of them than memory.
-    extents = zip(view.shape, view.grid.partition, strict=True)
-    if whole and math.prod(-(-cells // extent) for cells, extent in extents) <= retention.MAX_PARTITIONS:
-        keys.update(key for key, _ in view.grid.partitions_in(full(view.shape)))
+    inside = full(view.shape)
+    if whole and view.grid.count_partitions(inside) <= retention.MAX_PARTITIONS:
+        keys.update(key for key, _ in view.grid.partitions_in(inside))
     found = []
     for key in sorted(keys):
         _, since, has_base = loads.get(key, (0, 0, False))

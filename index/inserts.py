@@ -245,10 +245,7 @@ def _parts(fragment: Fragment, grid: Grid, delta: tuple[int, ...]) -> list[tuple
     """Cut a fragment at the partitions in which it comes to lie."""
     clip = fragment.clip.shift(delta) if any(delta) else fragment.clip
     if fragment.kind == Kind.FILL and not fragment.masked:
-        count = 1
-        for low, high, extent in zip(clip.lo, clip.hi, grid.partition, strict=True):
-            count *= (high - 1) // extent - low // extent + 1
-        if count > WHOLE_FROM:
+        if grid.count_partitions(clip) > WHOLE_FROM:
             return [(WHOLE, moved(fragment, clip, delta))]
     return [(partition, moved(fragment, part, delta)) for partition, part in grid.partitions_in(clip)]
 

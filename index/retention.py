@@ -203,10 +203,7 @@ def _dead_fills(
             )
         ).scalar_one()
         box = Box.from_bytes(clip, grid.ndim)
-        count = 1
-        for low, high, extent in zip(box.lo, box.hi, grid.partition, strict=True):
-            count *= (high - 1) // extent - low // extent + 1
-        if count > MAX_PARTITIONS:
+        if grid.count_partitions(box) > MAX_PARTITIONS:
             continue
         keys = [key for key, _ in grid.partitions_in(box)]
         lowest = [min(_version(floor(bases.get(key, ()), root.first)) for key in keys) for root in retained]

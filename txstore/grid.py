@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from operator import floordiv, mod
 
 from txstore.boxes import Box
@@ -156,6 +157,13 @@ class Grid:
         """Every partition that ``box`` touches, in C order of their places, as key and box ∩ partition."""
         for coords, part in cells_in(box, self.partition):
             yield partition_key(coords), part
+
+    def count_partitions(self, box: Box) -> int:
+        """How many partitions :meth:`partitions_in` gives."""
+        if box.empty:
+            return 0
+        extents = zip(box.lo, box.hi, self.partition, strict=True)
+        return prod([(high - 1) // cells - low // cells + 1 for low, high, cells in extents])
 
 
 __all__ = [

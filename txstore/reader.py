@@ -221,8 +221,7 @@ class ArrayView(StoredArray):
         if self.node < 0:
             return
         yield WHOLE, bounds
-        extents = zip(bounds.lo, bounds.hi, self.grid.partition, strict=True)
-        if prod(-(-hi // cells) - lo // cells for lo, hi, cells in extents) <= _FEW_PARTITIONS:
+        if self.grid.count_partitions(bounds) <= _FEW_PARTITIONS:
             yield from self.grid.partitions_in(bounds)
             return
         for partition in self.timeline.partitions(self.node, self.version):
