@@ -228,13 +228,13 @@ class SegmentWriter:
             If a file can't be removed.
         """
         with self._lock:
-            # An interrupt may have come after the file had been made, or had got its name, before that was noted.
-            unsure, self._state = self._state in ("finished", "broken"), "aborted"
+            # An interrupt may have come after the file had got its name, before it was noted.
+            named, self._state = self._state in ("finished", "broken"), "aborted"
             self._memory = bytearray()
             if self._sink is not None:
                 self._sink.abort()
-            if unsure and self._announced:
-                self._storage.delete(segment_key(self.segment))
+                if named:
+                    self._storage.delete(segment_key(self.segment))
 
     def _check(self, also: str = "open") -> None:
         if self._state not in ("open", also):
