@@ -41,7 +41,7 @@ _PHRASES = tuple(
         (r"; mode='a' makes one$", "; 'txstore init' makes one"),
         (r"; open it with mode='r\+'$", ""),
         (r" or store\.import_zarr\(\)$", ""),
-        (r"; delete it or use overwrite=True$", "; choose another place with --path"),
+        (r"; delete it, or choose another place with path=$", "; choose another place with --path"),
         (r", or give index= a database server$", ""),
         (r"; call store\.resolve\(txid\)$", "; 'txstore log STORE --json' lists its txid if it has"),
         (r"^as_of=(.+) lies in the future$", r"the time \1 lies in the future"),
