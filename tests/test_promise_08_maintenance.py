@@ -438,6 +438,15 @@ def test_what_stands_in_for_what_is_deleted_is_on_the_disk_before(
     assert [step for step, before in zip(steps, ["", *steps], strict=False) if step != before] == expected
 
 
+def file_of(store: Any, work: Callable[[], object]) -> Path:
+    """The one file that some work puts into the store."""
+    segments = Path(store.root, "segments")
+    before = {*segments.rglob("*")}
+    work()
+    (made,) = (found for found in {*segments.rglob("*")} - before if found.is_file())
+    return made
+
+
 @pytest.mark.parametrize("left", [None, 0, 5])
 def test_what_a_power_failure_has_cut_stands_in_for_nothing(open_store: Any, left: int | None) -> None:
     store = open_store(durability="os", inline_bytes=0)
@@ -445,9 +454,8 @@ def test_what_a_power_failure_has_cut_stands_in_for_nothing(open_store: Any, lef
     create(store, "b", np.zeros(8, "i4"), chunks=(8,))
     put(store, "a", np.s_[1:7], np.arange(6))
     before = set(Path(store.root, "segments").rglob("*"))
-    store.compact()
+    base = file_of(store, store.compact)
     store.expire(keep_last=1)
-    (base,) = (path for path in set(Path(store.root, "segments").rglob("*")) - before if path.is_file())
     data = base.read_bytes()
     base.unlink() if left is None else base.write_bytes(data[:left])
     found = "nothing" if left is None else f"{left} bytes"
@@ -468,10 +476,8 @@ def test_a_cut_file_keeps_only_what_it_stands_in_for(open_store: Any) -> None:
     def compacted(path: str, start: int, stop: int) -> Path:
         """Write some cells and compact them; the file of the base."""
         put(store, path, np.s_[start:stop], np.arange(start, stop))
-        before = {*segments.rglob("*")}
-        store.compact(path)
+        base = file_of(store, lambda: store.compact(path))
         store.expire(keep_last=1)
-        (base,) = (found for found in {*segments.rglob("*")} - before if found.is_file())
         return base
 
     far = compacted("a", 90_001, 90_007)
@@ -506,10 +512,7 @@ def test_what_only_a_tag_reads_stands_in_for_nothing_newer(open_store: Any) -> N
     store = open_store(durability="os", inline_bytes=0)
     create(store, "a", np.arange(64), chunks=(8,))
     put(store, "a", np.s_[1:7], np.arange(6))
-    segments = Path(store.root, "segments")
-    before = {*segments.rglob("*")}
-    store.compact()
-    (base,) = (found for found in {*segments.rglob("*")} - before if found.is_file())
+    base = file_of(store, store.compact)
     store.create_tag("old")
     store.expire(keep_last=1)
     store.vacuum()
